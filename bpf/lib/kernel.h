@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0
+// The kernel fields that laggard reads, and no others. Declared by hand so that the build needs no BTF and this file
+// is the list of what a kernel change could break; CO-RE relocates every access against the running kernel.
+#ifndef LAGGARD_BPF_KERNEL_H
+#define LAGGARD_BPF_KERNEL_H
+
+#include <linux/types.h>
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+typedef struct {
+  int counter;
+} atomic_t;
+typedef struct {
+  __s64 counter;
+} atomic64_t;
+typedef struct {
+  __s64 counter;
+} atomic_long_t;
+
+// include/net/sock.h
+struct in6_addr {
+  union {
+    __u8 u6_addr8[16];
+  } in6_u;
+};
+struct ns_common {
+  unsigned int inum;
+};
+struct net {
+  struct ns_common ns;
+};
+typedef struct {
+  struct net *net;
+} possible_net_t;
+
+struct sock_common {
+  union {
+    struct {
+      __be32 skc_daddr;
+      __be32 skc_rcv_saddr;
+    };
+  };
+  union {
+    struct {
+      __be16 skc_dport;
+      __u16 skc_num;
+    };
+  };
+  unsigned short skc_family;
+  volatile unsigned char skc_state;
+  possible_net_t skc_net;
+  struct in6_addr skc_v6_daddr;
+  struct in6_addr skc_v6_rcv_saddr;
+  unsigned long skc_flags;
+};
+
+struct sk_buff_head {
+  __u32 qlen;
+};
+struct kernfs_node {
+  __u64 id;
+};
+struct cgroup {
+  struct kernfs_node *kn;
+};
+struct sock_cgroup_data {
+  struct cgroup *cgroup;
+};
+struct inode {
+  unsigned long i_ino;
+};
+struct file {
+  struct inode *f_inode;
+};
+struct sock;
+struct socket {
+  struct file *file;
+  struct sock *sk;
+};
+struct msghdr;
+struct numa_drop_counters {
+  atomic_t drops0;
+  atomic_t drops1;
+};
+struct sock {
+  struct sock_common __sk_common;
+  atomic_t sk_drops;
+  struct numa_drop_counters *sk_drop_counters;  // 6.18, replaces sk_drops for UDP
+  struct sk_buff_head sk_receive_queue;
+  struct {
+    atomic_t rmem_alloc;
+  } sk_backlog;
+  int sk_rcvbuf;
+  struct socket *sk_socket;
+  __u16 sk_protocol;
+  __u8 sk_shutdown;
+  __u32 sk_ack_backlog;
+  __u32 sk_max_ack_backlog;
+  struct sock_cgroup_data sk_cgrp_data;
+};
+enum sock_flags { SOCK_DEAD, SOCK_DONE };
+
+struct inet_connection_sock {
+  struct {
+    __u32 lrcvtime;
+    __u16 rcv_mss;
+  } icsk_ack;
+};
+struct tcp_sock {
+  struct inet_connection_sock inet_conn;
+  __u32 rcv_nxt;
+  __u32 copied_seq;
+  __u32 rcv_wup;
+  __u32 rcv_wnd;
+  __u32 snd_una;
+  __u32 snd_wnd;
+  __u32 write_seq;
+  __u16 urg_data;
+  __u32 urg_seq;
+  __u32 chrono_start;
+  __u32 chrono_stat[3];
+  __u8 chrono_type : 2;
+  __u64 bytes_received;
+  __u64 bytes_acked;
+};
+struct udp_sock {
+  struct sk_buff_head reader_queue;
+  int forward_deficit;
+};
+
+// include/linux/sched.h, mm_types.h
+struct upid {
+  int nr;
+};
+struct pid {
+  unsigned int level;
+  struct upid numbers[1];
+};
+struct css_set {
+  struct cgroup *dfl_cgrp;
+};
+typedef struct {
+  __u32 val;
+} kuid_t;
+struct cred {
+  kuid_t uid;
+};
+struct percpu_counter {
+  __s64 count;
+  __s32 *counters;
+};
+struct mm_struct {
+  unsigned long data_vm;
+  unsigned long start_brk;
+  unsigned long brk;
+  struct percpu_counter rss_stat[4];  // 6.2; before: struct mm_rss_stat
+};
+struct task_struct {
+  struct mm_struct *mm;
+  int pid;
+  int tgid;
+  struct task_struct *group_leader;
+  __u64 start_boottime;
+  struct css_set *cgroups;
+  const struct cred *real_cred;
+  struct pid *thread_pid;
+  char comm[16];
+};
+
+// include/linux/bpf.h: an array of per-CPU values keeps the __percpu pointer of each
+struct bpf_array {
+  void *pptrs[0];
+};
+
+// bpf iterators
+struct seq_file;
+struct bpf_iter_meta {
+  struct seq_file *seq;
+  __u64 session_id;
+  __u64 seq_num;
+};
+struct bpf_iter__bpf_sk_storage_map {
+  struct bpf_iter_meta *meta;
+  struct bpf_map *map;
+  struct sock *sk;
+  void *value;
+};
+struct bpf_iter__task {
+  struct bpf_iter_meta *meta;
+  struct task_struct *task;
+};
+struct bpf_iter__task_file {
+  struct bpf_iter_meta *meta;
+  struct task_struct *task;
+  __u32 fd;
+  struct file *file;
+};
+struct bpf_iter__tcp {
+  struct bpf_iter_meta *meta;
+  struct sock_common *sk_common;
+};
+
+#pragma clang attribute pop
+
+#define AF_INET 2
+#define AF_INET6 10
+#define IPPROTO_TCP 6
+#define IPPROTO_UDP 17
+#define MSG_OOB 0x1
+#define MSG_PEEK 0x2
+#define MSG_ERRQUEUE 0x2000
+#define EAGAIN 11
+#define RCV_SHUTDOWN 1
+#define SEND_SHUTDOWN 2
+
+// include/net/tcp_states.h
+enum {
+  TCP_ESTABLISHED = 1,
+  TCP_SYN_SENT,
+  TCP_SYN_RECV,
+  TCP_FIN_WAIT1,
+  TCP_FIN_WAIT2,
+  TCP_TIME_WAIT,
+  TCP_CLOSE,
+  TCP_CLOSE_WAIT,
+  TCP_LAST_ACK,
+  TCP_LISTEN,
+  TCP_CLOSING,
+};
+
+// include/linux/tcp.h: enum tcp_chrono
+#define TCP_CHRONO_RWND_LIMITED 2
+
+// include/linux/mm_types_task.h: the order has not changed since 4.5
+enum { MM_FILEPAGES, MM_ANONPAGES, MM_SWAPENTS, MM_SHMEMPAGES };
+
+#endif

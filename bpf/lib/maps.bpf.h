@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0
+// Maps and globals that every feed shares. Weak: each object carries them, bpftool's linker keeps one.
+#ifndef LAGGARD_BPF_MAPS_H
+#define LAGGARD_BPF_MAPS_H
+
+#include "kernel.h"
+#include <laggard/abi/records.h>
+
+struct {
+  __uint(type, BPF_MAP_TYPE_SK_STORAGE);
+  __uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+  __type(key, int);
+  __type(value, struct laggard_sock_state);
+} sockets __weak SEC(".maps");
+
+// Socket records that cannot wait for the sweep: first reads of an epoch, ends.
+struct {
+  __uint(type, BPF_MAP_TYPE_RINGBUF);
+  __uint(max_entries, 1 << 20);
+} ring __weak SEC(".maps");
+
+// tgid -> bytes that all its sockets were read for. LRU: a full map forgets a process that reads nothing, and user
+// space sees a total that fell, which starts a new baseline.
+struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __uint(max_entries, 8192);
+  __type(key, __u32);
+  __type(value, __u64);
+} read_totals __weak SEC(".maps");
+
+// The tick that runs; user space writes it. 0 = nobody watches yet, 0 is never an epoch.
+volatile __u32 epoch __weak = 0;
+// enum laggard_lost_kind; racy increments are atomic.
+__u64 lost[LAGGARD_LOST_COUNT] __weak = {};
+__u64 visited __weak = 0;
+// What the next walks shall do; user space writes it before it opens the iterator.
+__u32 emit_everything __weak = 0;
+
+// 1e9 / CONFIG_HZ, from clock_getres(CLOCK_MONOTONIC_COARSE).
+const volatile __u64 ns_per_jiffy __weak = 4000000;
+
+static __always_inline void count_lost(enum laggard_lost_kind kind)
+{
+  __sync_fetch_and_add(&lost[kind], 1);
+}
+
+static __always_inline __u64 jiffies_to_mono(__u64 then, __u64 now_jiffies, __u64 now_ns)
+{
+  return then ? now_ns - (now_jiffies - then) * ns_per_jiffy : 0;
+}
+
+#endif

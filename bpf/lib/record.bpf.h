@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0
+// One way to write a socket record, whoever writes it.
+#ifndef LAGGARD_BPF_RECORD_H
+#define LAGGARD_BPF_RECORD_H
+
+#include "compat.bpf.h"
+#include "maps.bpf.h"
+
+static __always_inline void fill_addresses(struct laggard_socket_record *record, const struct sock *sk)
+{
+  const struct sock_common *common = &sk->__sk_common;
+  __builtin_memset(record->local, 0, sizeof(record->local));
+  __builtin_memset(record->peer, 0, sizeof(record->peer));
+  if (common->skc_family == AF_INET6) {
+    bpf_probe_read_kernel(record->local, 16, &common->skc_v6_rcv_saddr);
+    bpf_probe_read_kernel(record->peer, 16, &common->skc_v6_daddr);
+  } else {
+    __be32 local = common->skc_rcv_saddr, peer = common->skc_daddr;
+    __builtin_memcpy(record->local, &local, 4);
+    __builtin_memcpy(record->peer, &peer, 4);
+  }
+  record->local_port = common->skc_num;
+  record->peer_port = __builtin_bswap16(common->skc_dport);
+}
+
+static __always_inline void fill_tcp(struct laggard_socket_record *record, struct sock *sk, __u64 now_jiffies)
+{
+  struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+  if (!tp)
+    return;
+  record->unread_bytes = tcp_unread_bytes(tp, sk);
+  record->rcv_nxt = tp->rcv_nxt - (fin_queued(sk) ? 1 : 0);
+  record->copied_seq = record->rcv_nxt - record->unread_bytes;
+  record->rcv_window_left = tcp_window_left(tp);
+  record->rcv_mss = tp->inet_conn.icsk_ack.rcv_mss;
+  record->snd_una = tp->snd_una;
+  record->write_seq = tp->write_seq;
+  record->snd_wnd = tp->snd_wnd;
+  record->rwnd_limited_ns = rwnd_limited_jiffies(tp, now_jiffies) * ns_per_jiffy;
+  record->bytes_received = tp->bytes_received;
+  record->bytes_acked = tp->bytes_acked;
+  __u64 arrival = widen_jiffies(tp->inet_conn.icsk_ack.lrcvtime, now_jiffies);
+  record->last_arrival_ns = jiffies_to_mono(arrival, now_jiffies, record->mono_ns);
+}
+
+// A run of equal reads is accounted when it ends, so that the read hook does next to nothing while it lasts.
+static __always_inline __u64 total_read_bytes(const struct laggard_sock_state *state)
+{
+  return state->ended_bytes + (__u64)state->run_bytes * state->run_reads;
+}
+
+static __always_inline __u64 total_reads(const struct laggard_sock_state *state)
+{
+  __u64 reads = state->run_reads;
+  for (int bucket = 0; bucket < LAGGARD_SIZE_BUCKETS; bucket++)
+    reads += state->sizes[bucket];
+  return reads;
+}
+
+// There is no helper from sock to udp_sock that every supported kernel has: bpf_skc_to_udp6_sock() is IPv6 only. A
+// udp_sock begins with its sock, so CO-RE reads through the cast do.
+static __always_inline void fill_udp(struct laggard_socket_record *record, const struct sock *sk)
+{
+  const struct udp_sock *up = (const struct udp_sock *)sk;
+  int bytes = sk->sk_backlog.rmem_alloc.counter - BPF_CORE_READ(up, forward_deficit);
+  record->unread_bytes = bytes > 0 ? bytes : 0;
+  record->queued_packets += BPF_CORE_READ(up, reader_queue.qlen);
+  record->copied_seq = (__u32)record->reads;
+  record->rcv_nxt = record->copied_seq + record->queued_packets;
+}
+
+// The FIN is taken out of rcv_nxt and copied_seq here, so that for everybody after this point
+// rcv_nxt - copied_seq == unread_bytes (TCP) or unread datagrams (UDP).
+static __always_inline void fill_socket_record(struct laggard_socket_record *record, struct sock *sk,
+                                               const struct laggard_sock_state *state)
+{
+  __u64 now_jiffies = bpf_jiffies64();
+
+  __builtin_memset(record, 0, sizeof(*record));
+  record->header.kind = LAGGARD_RECORD_SOCKET;
+  record->header.size = sizeof(*record);
+  record->header.epoch = epoch;
+  record->mono_ns = bpf_ktime_get_ns();
+  record->cookie = bpf_get_socket_cookie(sk);
+  record->owner_start_ns = state->owner_start_ns;
+  record->owner_tgid = state->owner_tgid;
+  record->reader_tgid = state->reader_tgid;
+  record->flags = state->flags;
+  fill_addresses(record, sk);
+  record->family = sk->__sk_common.skc_family;
+  record->protocol = sk->sk_protocol;
+  record->state = sk->__sk_common.skc_state;
+  record->shutdown = sk->sk_shutdown;
+  record->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+  if (bpf_core_field_exists(sk->sk_cgrp_data))
+    record->cgroup_id = BPF_CORE_READ(sk, sk_cgrp_data.cgroup, kn, id);
+  struct file *file = BPF_CORE_READ(sk, sk_socket, file);
+  if (file) {
+    record->flags |= LAGGARD_F_HAS_FILE;
+    record->inode = BPF_CORE_READ(file, f_inode, i_ino);
+  }
+  if (fin_queued(sk))
+    record->flags |= LAGGARD_F_SOCK_DONE;
+
+  record->sk_rmem_alloc = sk->sk_backlog.rmem_alloc.counter;
+  record->sk_rcvbuf = sk->sk_rcvbuf;
+  record->queued_packets = sk->sk_receive_queue.qlen;
+  record->sk_ack_backlog = sk->sk_ack_backlog;
+  record->sk_max_ack_backlog = sk->sk_max_ack_backlog;
+  record->drops = receive_drops(sk);
+  record->read_epoch = state->epoch;
+  record->min_unread_bytes = state->min_unread_bytes;
+  record->max_unread_bytes = state->max_unread_bytes;
+  record->run_bytes = state->run_bytes;
+  record->run_reads = state->run_reads;
+  record->reads = total_reads(state);
+  record->read_bytes = total_read_bytes(state);
+  record->closed_window_reads = state->closed_window_reads;
+  record->empty_reads = state->empty_reads;
+  record->last_read_ns = jiffies_to_mono(state->last_read_jiffies, now_jiffies, record->mono_ns);
+  record->opened_ns = jiffies_to_mono(state->opened_jiffies, now_jiffies, record->mono_ns);
+  record->peer_closed_ns = jiffies_to_mono(state->peer_closed_jiffies, now_jiffies, record->mono_ns);
+  record->shutdown_ns = jiffies_to_mono(state->shutdown_jiffies, now_jiffies, record->mono_ns);
+  for (int bucket = 0; bucket < LAGGARD_SIZE_BUCKETS; bucket++)
+    record->sizes[bucket] = (__u32)state->sizes[bucket];
+  if (record->protocol == IPPROTO_TCP)
+    fill_tcp(record, sk, now_jiffies);
+  else
+    fill_udp(record, sk);
+}
+
+// The bytes that a socket was read for belong to the process that read them, also when the socket lives for less than
+// a tick or is never announced. Called at the end of each epoch with reads and at the end of the socket.
+static __always_inline void fold_read_bytes(struct laggard_sock_state *state)
+{
+  __u64 fresh = total_read_bytes(state) - state->folded_bytes;
+  __u32 tgid = state->reader_tgid;
+  if (!fresh || !tgid)
+    return;
+  state->folded_bytes += fresh;
+  __u64 *total = bpf_map_lookup_elem(&read_totals, &tgid);
+  if (total)
+    __sync_fetch_and_add(total, fresh);
+  else if (bpf_map_update_elem(&read_totals, &tgid, &fresh, BPF_NOEXIST))
+    count_lost(LAGGARD_LOST_NO_TOTALS);
+}
+
+static __always_inline void set_owner(struct laggard_sock_state *state, struct task_struct *task)
+{
+  state->owner_start_ns = task->group_leader->start_boottime;
+  state->owner_tgid = task->tgid;
+}
+
+#endif

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0
+// Feed `states`: when a TCP connection opened, when each side closed, who opened it, and when it is gone.
+#include "lib/record.bpf.h"
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(state_set, struct sock *sk, int oldstate, int newstate)
+{
+  if (!is_inet(sk) || sk->sk_protocol != IPPROTO_TCP || newstate == TCP_CLOSE)
+    return 0;
+  struct laggard_sock_state *state = bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+  if (!state) {
+    count_lost(LAGGARD_LOST_NO_STORAGE);
+    return 0;
+  }
+  __u64 now = bpf_jiffies64();
+  switch (newstate) {
+    case TCP_SYN_SENT:
+    case TCP_LISTEN:
+      // connect() and listen() run in the owner's context; a socket may be used again after a failed connect().
+      __builtin_memset(state, 0, sizeof(*state));
+      set_owner(state, bpf_get_current_task_btf());
+      if (newstate == TCP_SYN_SENT)
+        state->flags = LAGGARD_F_CONNECTED;
+      break;
+    case TCP_SYN_RECV: {
+      if (oldstate != TCP_LISTEN)
+        break;  // simultaneous open
+      // A child: BPF_F_CLONE copied the listener's state. Its owner is ours too, the rest is not. This is softirq:
+      // the current task is whoever was interrupted.
+      __u64 owner_start_ns = state->owner_start_ns;
+      __u32 owner_tgid = state->owner_tgid;
+      __builtin_memset(state, 0, sizeof(*state));
+      state->owner_start_ns = owner_start_ns;
+      state->owner_tgid = owner_tgid;
+      state->flags = LAGGARD_F_ACCEPTED;
+      break;
+    }
+    case TCP_ESTABLISHED:
+      state->opened_jiffies = now;
+      break;
+    case TCP_CLOSE_WAIT:
+      state->peer_closed_jiffies = now;
+      break;
+    case TCP_FIN_WAIT1:
+      state->shutdown_jiffies = now;
+      break;
+  }
+  return 0;
+}
+
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(state_destroy, struct sock *sk)
+{
+  struct laggard_sock_state *state = bpf_sk_storage_get(&sockets, sk, NULL, 0);
+  if (!state)
+    return 0;
+  fold_read_bytes(state);
+  if (!(state->flags & LAGGARD_F_ANNOUNCED))
+    return 0;
+  struct laggard_gone_record *record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+  if (!record) {
+    count_lost(LAGGARD_LOST_RING_FULL);
+    return 0;
+  }
+  record->header.kind = LAGGARD_RECORD_GONE;
+  record->header.size = sizeof(*record);
+  record->header.epoch = epoch;
+  record->cookie = bpf_get_socket_cookie(sk);
+  record->mono_ns = bpf_ktime_get_ns();
+  bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
+  return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0
+// Feeds `holders` (who holds which socket, in every namespace, also sockets older than us) and `processes` (memory).
+#include "lib/record.bpf.h"
+
+SEC("iter/task_file")
+int holders(struct bpf_iter__task_file *ctx)
+{
+  struct task_struct *task = ctx->task;
+  struct file *file = ctx->file;
+  if (!task || !file)
+    return 0;
+  struct socket *sock = bpf_sock_from_file(file);
+  if (!sock)
+    return 0;
+  struct sock *sk = sock->sk;
+  if (!sk || !is_tracked(sk))
+    return 0;
+  struct laggard_sock_state *state = bpf_sk_storage_get(&sockets, sk, NULL, 0);
+  if (!state) {
+    state = bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+    if (!state) {
+      count_lost(LAGGARD_LOST_NO_STORAGE);
+      return 0;
+    }
+    // The seeding walk is the one of epoch 1. What turns up later is a UDP socket that passed no hook yet.
+    if (epoch == 1)
+      state->flags = LAGGARD_F_SEEDED;
+  }
+  if (!state->owner_tgid)
+    set_owner(state, task);
+  struct laggard_holder_record record = {
+    .header = {.kind = LAGGARD_RECORD_HOLDER, .size = sizeof(record), .epoch = epoch},
+    .cookie = bpf_get_socket_cookie(sk),
+    .start_ns = task->group_leader->start_boottime,
+    .tgid = task->tgid,
+    .fd = ctx->fd,
+  };
+  bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
+  return 0;
+}
+
+SEC("iter/task")
+int processes(struct bpf_iter__task *ctx)
+{
+  struct task_struct *task = ctx->task;
+  if (!task || task->pid != task->tgid)
+    return 0;
+  struct mm_struct *mm = task->mm;
+  if (!mm)
+    return 0;  // a kernel thread, or a process on its way out
+  struct laggard_process_record record;
+  __builtin_memset(&record, 0, sizeof(record));
+  record.header.kind = LAGGARD_RECORD_PROCESS;
+  record.header.size = sizeof(record);
+  record.header.epoch = epoch;
+  record.tgid = task->tgid;
+  record.start_ns = task->start_boottime;
+  record.uid = BPF_CORE_READ(task, real_cred, uid.val);
+  if (bpf_core_field_exists(task->cgroups->dfl_cgrp))
+    record.cgroup_id = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
+  struct pid *pid = task->thread_pid;
+  if (pid) {
+    unsigned long offset = bpf_core_field_offset(pid->numbers) +
+                           BPF_CORE_READ(pid, level) * bpf_core_type_size(struct upid);
+    bpf_probe_read_kernel(&record.vpid, sizeof(record.vpid), (void *)pid + offset);
+  }
+  record.anon_pages = mm_pages(mm, MM_ANONPAGES, &record.rss_error_pages);
+  record.swap_pages = mm_pages(mm, MM_SWAPENTS, &record.rss_error_pages);
+  record.shmem_pages = mm_pages(mm, MM_SHMEMPAGES, &record.rss_error_pages);
+  record.data_vm_pages = mm->data_vm;
+  record.brk_bytes = mm->brk - mm->start_brk;
+  __u64 *total = bpf_map_lookup_elem(&read_totals, &record.tgid);
+  if (total)
+    record.read_bytes = *total;
+  __builtin_memcpy(record.comm, task->comm, sizeof(record.comm));
+  bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
+  return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: MIT
+// The wire: fixed records that the BPF programs write (ring buffer, iterators), that user space stores unchanged in a
+// recording, and that source/decode turns into model types. Nothing else reads them.
+//
+// Byte order and alignment are the host's; a recording says which. Times are CLOCK_MONOTONIC nanoseconds, 0 = unknown.
+// `size` travels with every record: a longer record comes from a newer writer and its tail is ignored, a shorter one
+// from an older writer and its missing tail reads as 0, so a field that is added later must treat 0 as "absent".
+#ifndef LAGGARD_ABI_RECORDS_H
+#define LAGGARD_ABI_RECORDS_H
+
+#include "sock_state.h"
+
+// kind name, number, struct. Numbers are for ever.
+#define LAGGARD_RECORD_KINDS(X)          \
+  X(TICK, 1, laggard_tick_record)        \
+  X(SOCKET, 2, laggard_socket_record)    \
+  X(GONE, 3, laggard_gone_record)        \
+  X(HOLDER, 4, laggard_holder_record)    \
+  X(PROCESS, 5, laggard_process_record)
+
+#define LAGGARD_RECORD_ENUM(name, number, type) LAGGARD_RECORD_##name = number,
+enum laggard_record_kind { LAGGARD_RECORD_KINDS(LAGGARD_RECORD_ENUM) };
+#undef LAGGARD_RECORD_ENUM
+
+#define LAGGARD_UNKNOWN_U32 0xffffffffu
+
+// Losses, counted where they happen.
+#define LAGGARD_LOST_KINDS(X) \
+  X(RING_FULL, 0)             \
+  X(NO_STORAGE, 1)            \
+  X(NO_TOTALS, 2)
+
+#define LAGGARD_LOST_ENUM(name, number) LAGGARD_LOST_##name = number,
+enum laggard_lost_kind { LAGGARD_LOST_KINDS(LAGGARD_LOST_ENUM) LAGGARD_LOST_COUNT };
+#undef LAGGARD_LOST_ENUM
+
+struct laggard_record_header {
+  __u16 kind;   // enum laggard_record_kind
+  __u16 size;   // of the whole record, this header included; a multiple of 8
+  __u32 epoch;  // the tick it was written in
+};
+
+// laggard_tick_record.coverage: which walks this tick holds, each complete
+#define LAGGARD_COVERS_SWEEP 0x1u      // every tracked socket was looked at; what is not here is idle or gone
+#define LAGGARD_COVERS_HOLDERS 0x2u    // every file of every process
+#define LAGGARD_COVERS_PROCESSES 0x4u  // every process
+
+// First record of every tick; written by user space.
+struct laggard_tick_record {
+  struct laggard_record_header header;
+  __u64 mono_ns;
+  __u64 realtime_ns;
+  __u64 boottime_ns;     // CLOCK_BOOTTIME: what start_ns of a process counts in
+  __u64 page_bytes;
+  __u32 coverage;        // LAGGARD_COVERS_*
+  __u32 sweep_cpu_us;    // CPU time of this tick's walks
+  __u64 sockets_visited; // by this tick's sweep
+  __u64 sweep_period_ns; // how long until the next one, at the present cost
+  __u64 lost[LAGGARD_LOST_COUNT];  // totals since start
+  __u64 host_memory_available_bytes;  // MemAvailable; 0 = unknown
+  __u64 host_shmem_bytes;             // Shmem; 0 = unknown
+};
+
+// One socket at one moment: from the sweep, or from the socket's own first read in an epoch.
+struct laggard_socket_record {
+  struct laggard_record_header header;
+  __u64 cookie;
+  __u64 mono_ns;
+  __u64 owner_start_ns;
+  __u64 cgroup_id;  // cgroup v2 id; 0 = none
+  __u64 inode;      // of the socket file; 0 = no file
+  __u8 local[16];   // network order; IPv4 in the first four bytes
+  __u8 peer[16];
+  __u16 local_port;  // host order
+  __u16 peer_port;
+  __u8 family;    // AF_INET, AF_INET6
+  __u8 protocol;  // IPPROTO_TCP, IPPROTO_UDP
+  __u8 state;     // TCP_ESTABLISHED ...
+  __u8 shutdown;  // RCV_SHUTDOWN | SEND_SHUTDOWN
+  __u32 netns;    // inode of the namespace
+  __u32 flags;    // LAGGARD_F_*
+  __u32 owner_tgid;
+  __u32 reader_tgid;
+
+  __u32 unread_bytes;        // TCP: what SIOCINQ says; UDP: Recv-Q as ss shows it (truesize)
+  __u32 rcv_nxt;             // TCP: as is; UDP: datagrams read + datagrams queued, mod 2^32
+  __u32 copied_seq;          // TCP: as is; UDP: datagrams read, mod 2^32
+  __u32 rcv_window_left;     // rcv_wup + rcv_wnd - rcv_nxt
+  __u32 rcv_mss;
+  __u32 sk_rmem_alloc;       // truesize
+  __u32 sk_rcvbuf;
+  __u32 queued_packets;      // buffers in the receive queue; UDP: datagrams
+  __u32 snd_una;
+  __u32 write_seq;
+  __u32 snd_wnd;
+  __u32 sk_ack_backlog;      // listening: children that wait for accept
+  __u32 sk_max_ack_backlog;
+  __u32 read_epoch;          // the epoch that the next two belong to
+  __u32 min_unread_bytes;    // LAGGARD_UNKNOWN_U32 = no read of that epoch qualified
+  __u32 max_unread_bytes;
+  __u64 drops;               // receive drops since the socket exists
+  __u64 rwnd_limited_ns;     // chrono_stat of the receive-window span, the running span included
+  __u64 bytes_received;      // TCP, since the connection exists
+  __u64 bytes_acked;         // TCP
+  __u64 last_arrival_ns;     // TCP: lrcvtime
+
+  __u64 run_reads;
+  __u64 reads;
+  __u64 read_bytes;
+  __u64 closed_window_reads;
+  __u64 empty_reads;
+  __u64 last_read_ns;
+  __u64 opened_ns;
+  __u64 peer_closed_ns;
+  __u64 shutdown_ns;
+  __u32 run_bytes;
+  __u32 sizes[LAGGARD_SIZE_BUCKETS];
+};
+
+// An announced socket was destroyed.
+struct laggard_gone_record {
+  struct laggard_record_header header;
+  __u64 cookie;
+  __u64 mono_ns;
+};
+
+// A process holds a socket open, under this descriptor.
+struct laggard_holder_record {
+  struct laggard_record_header header;
+  __u64 cookie;
+  __u64 start_ns;
+  __u32 tgid;
+  __u32 fd;
+};
+
+// A process and its memory.
+struct laggard_process_record {
+  struct laggard_record_header header;
+  __u64 start_ns;   // start_boottime: tgid and start_ns together are an identity
+  __u64 cgroup_id;  // cgroup v2 id; 0 = none
+  __u32 tgid;
+  __u32 vpid;       // in its own pid namespace
+  __u32 uid;
+  __u32 rss_error_pages;  // the page counters below may be off by this much, each
+  __u64 anon_pages;
+  __u64 swap_pages;
+  __u64 shmem_pages;
+  __u64 data_vm_pages;
+  __u64 brk_bytes;   // brk - start_brk
+  __u64 read_bytes;  // all sockets ever read by it, closed ones too, up to each socket's last finished epoch
+  char comm[16];
+};
+
+#define LAGGARD_RECORD_CHECK(name, number, type) \
+  LAGGARD_ABI_ASSERT(sizeof(struct type) % 8 == 0, #type " must keep the stream aligned");
+LAGGARD_RECORD_KINDS(LAGGARD_RECORD_CHECK)
+#undef LAGGARD_RECORD_CHECK
+
+#endif

@@ -1,0 +1,40 @@
+# Shared by scripts/run and scripts/test; sourced, not run.
+# shellcheck shell=bash
+# shellcheck disable=SC2034  # the package lists are for who sources this
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
+
+BUILD_PACKAGES=(g++ cmake ninja-build pkg-config clang llvm bpftool libbpf-dev libcli11-dev libfmt-dev libexpected-dev
+  nlohmann-json3-dev libzstd-dev libcap-ng-dev)
+TEST_PACKAGES=(libgtest-dev libgmock-dev libclang-rt-14-dev iproute2 qemu-system-x86 cpio
+  busybox-static shellcheck)
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "$0: $*"; exit 1; }
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# Installs what is missing and nothing else, so that the second run touches nothing.
+install_packages() {
+  command -v dpkg-query >/dev/null || { say "not a Debian system: install by hand: $*"; return 0; }
+  local missing=() package
+  for package in "$@"; do
+    [ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null)" = "ii " ] || missing+=("$package")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  [ "$(id -u)" = 0 ] || command -v sudo >/dev/null || die "needs root to install: ${missing[*]}"
+  say "installing: ${missing[*]}"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q >/dev/null || die "apt-get update failed"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}" >/dev/null ||
+    die "apt-get install failed for: ${missing[*]}"
+}
+
+# configure DIR [cmake options]: only where it has not been done with these options.
+configure() {
+  local dir=$1
+  shift
+  mkdir -p "$dir"
+  cmake -S . -B "$dir" -G Ninja "$@" >"$dir/cmake.log" 2>&1 || { cat "$dir/cmake.log" >&2; die "cmake failed"; }
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+// fuzz_seeds DIRECTORY: what the fuzzers begin with, in DIRECTORY/decode, /recording and /units.
+#include <netinet/in.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+
+#include "source/recording.h"
+#include "support/wire.h"
+
+int main(int argc, char** argv)
+{
+  using namespace laggard;
+  namespace fs = std::filesystem;
+  if (argc != 2)
+    return 2;
+  const fs::path root = argv[1];
+  for (const char* folder : {"decode", "recording", "units"})
+    fs::create_directories(root / folder);
+
+  laggard_tick_record tick{};
+  tick.mono_ns = 1'000'000'000'000, tick.page_bytes = 4096, tick.coverage = 7;
+  laggard_socket_record socket{};
+  socket.cookie = 1, socket.mono_ns = tick.mono_ns, socket.family = AF_INET, socket.protocol = IPPROTO_TCP, socket.state = 1;
+  socket.flags = LAGGARD_F_HAS_FILE | LAGGARD_F_SEEDED;
+  socket.owner_tgid = 17, socket.unread_bytes = 700, socket.rcv_nxt = 1700, socket.copied_seq = 1000;
+  laggard_socket_record closing = socket;
+  closing.cookie = 2, closing.state = 8, closing.peer_closed_ns = 1;
+  laggard_socket_record datagrams = socket;
+  datagrams.cookie = 3, datagrams.protocol = IPPROTO_UDP, datagrams.state = 7, datagrams.family = AF_INET6;
+  laggard_holder_record holder{};
+  holder.cookie = 1, holder.tgid = 17;
+  laggard_process_record process{};
+  process.tgid = 17, process.anon_pages = 1000, process.read_bytes = 1 << 20;
+  const source::RawTick ticks[] = {test::raw_tick(tick), test::raw_tick(tick, socket, closing, datagrams),
+                                   test::raw_tick(tick, laggard_gone_record{{}, 1, 2}, holder, process),
+                                   test::raw_tick(tick, socket, closing, datagrams, holder, process)};
+  int number = 0;
+  for (const source::RawTick& raw : ticks)
+    std::ofstream(root / "decode" / std::to_string(number++), std::ios::binary)
+        .write(reinterpret_cast<const char*>(raw.data()), static_cast<std::streamsize>(raw.size()));
+
+  auto writer = source::RecordingWriter::create((root / "recording" / "ticks").string(), {});
+  if (!writer) {
+    std::fprintf(stderr, "%s\n", writer.error().message().c_str());
+    return 1;
+  }
+  for (const source::RawTick& raw : ticks)
+    if (!(*writer)->write(raw))
+      return 1;
+
+  for (const char* text : {"500ms", "1h30m", "1.5s", "64KiB", "10MB", "50%", "0.5", "999999999999999999d"})
+    std::ofstream(root / "units" / std::to_string(number++)) << text;
+  return 0;
+}

@@ -1,0 +1,35 @@
+# Runs inside the emulated machine, as root, with nothing but busybox: the hook plan against its golden file, then the
+# live tests. /plan says `refused: SENTENCE` for a kernel that must not be observed.
+echo "kernel $(uname -r)"
+export LAGGARD_SCHEMA=/schema.json GTEST_COLOR=no GTEST_BRIEF=1 LAGGARD_BIN=/bin/laggard WORKLOAD_BIN=/bin/workload LAGGARD_LIVE_QUICK=1
+failed=0
+
+laggard doctor --output json >/tmp/doctor
+doctor=$?
+sed 's/.*"hooks":{\([^}]*\)}.*/\1/' /tmp/doctor | sed 's/,/\n/g; s/"//g; s/:/ /g' >/tmp/plan
+if grep -q '^refused:' /plan; then
+  laggard watch --duration 1s >/tmp/out 2>/tmp/err
+  status=$?
+  cat /tmp/err
+  sentence=$(sed 's/^refused: //' /plan)
+  [ $status = 3 ] && [ $doctor = 3 ] || { echo "FAILED: exit codes $status and $doctor, wanted 3"; failed=1; }
+  grep -qF "$sentence" /tmp/err || { echo "FAILED: the refusal does not say '$sentence'"; failed=1; }
+  [ ! -s /tmp/out ] || { echo "FAILED: a refusal prints nothing on stdout"; failed=1; }
+  exit $failed
+fi
+
+cat /tmp/plan
+if [ "$(cat /tmp/plan)" != "$(cat /plan)" ]; then
+  echo "FAILED: the hook plan is not the golden one:"
+  cat /plan
+  cat /tmp/doctor
+  failed=1
+fi
+
+test_live || failed=1
+# Every rung that this kernel has, forced.
+for hook in $(sed 's/.*"rungs":{\([^}]*\)}.*/\1/; s/,/\n/g' /tmp/doctor | grep '":"ok"' | grep -E 'recv' | sed 's/"\(.*\)":"ok"/\1/'); do
+  echo "forced: reads=$hook"
+  LAGGARD_READS_HOOK=$hook test_live --gtest_filter='Family/Exact.*' || failed=1
+done
+exit $failed

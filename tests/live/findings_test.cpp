@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: MIT
+// What a user would see: laggard itself, with its default thresholds, beside programs that are known to be guilty or
+// innocent. Guilty ones must be named in time and with the right numbers, innocent ones never.
+#include <gtest/gtest.h>
+#include <linux/capability.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <fstream>
+#include <memory>
+#include <set>
+
+#include "live/harness.h"
+
+namespace laggard::test {
+namespace {
+
+// In an emulated machine everything takes its time: shorter thresholds, and no promise about seconds.
+bool quick() { return std::getenv("LAGGARD_LIVE_QUICK") != nullptr; }
+
+std::vector<std::string> watch(std::vector<std::string> more = {})
+{
+  more.insert(more.begin(), "watch");
+  if (quick())
+    more.insert(more.end(), {"--hold", "3s", "--stall", "4s", "--close-wait", "5s", "--fin-wait", "5s", "--memory-window", "8s",
+                             "--memory-growth", "2MiB"});
+  return more;
+}
+
+// A guilty program and what must be said of it.
+struct Guilty {
+  std::string kind;
+  double hold_seconds;
+  std::unique_ptr<Workload> program;
+  double since;
+  std::function<void(const Json&)> check = {};
+};
+
+Guilty guilty(const std::string& kind, double hold_seconds, std::vector<std::string> arguments,
+              std::function<void(const Json&)> check = {})
+{
+  auto program = std::make_unique<Workload>(std::move(arguments));
+  return {kind, hold_seconds, std::move(program), now_seconds(), std::move(check)};
+}
+
+std::string endpoint(const Json& line, const std::string& end)
+{
+  const std::string address = line.value("network." + end + ".address", "");
+  const std::string port = std::to_string(line.value("network." + end + ".port", 0));
+  return address.find(':') != std::string::npos ? "[" + address + "]:" + port : address + ":" + port;
+}
+
+void expect_found(Observer& observer, const Guilty& one, double counted_from)
+{
+  SCOPED_TRACE(one.kind + " by pid " + std::to_string(one.program->pid()) + " " + one.program->text("scenario"));
+  const auto found = observer.wait_for_finding(one.kind, one.program->pid(), one.hold_seconds + 30);
+  ASSERT_TRUE(found) << "not found";
+  if (!quick()) {
+    const double took = found->at("test.arrived").get<double>() - std::max(counted_from, one.since);
+    EXPECT_LE(took, one.hold_seconds + 2) << *found;
+  }
+  if (found->contains("laggard.socket.cookie") && found->value("laggard.finding.count", 1U) == 1U) {
+    EXPECT_EQ(found->at("laggard.socket.cookie"), one.program->text("cookie"));
+    EXPECT_EQ(endpoint(*found, "local"), one.program->text("local"));
+    EXPECT_EQ(std::to_string(found->at("laggard.socket.netns").get<std::uint64_t>()), one.program->text("netns"));
+  }
+  if (one.check)
+    one.check(*found);
+}
+
+TEST(Findings, guilty_programs_are_named_in_time)
+{
+  LAGGARD_NEEDS_BPF();
+  const double stall = quick() ? 4 : 10, half = quick() ? 5 : 60, hold = quick() ? 3 : 5, memory = quick() ? 8 : 30;
+  const auto unread_50021 = [](const Json& line) {
+    EXPECT_EQ(line.at("laggard.evidence.recv_queue_bytes"), 50021U);
+    EXPECT_EQ(line.at("laggard.evidence.reads_total"), 0U);
+  };
+  const auto eof = [](std::optional<bool> expected) {
+    return [expected](const Json& line) {
+      EXPECT_EQ(line.contains("laggard.evidence.eof_seen"), expected.has_value());
+      if (expected) {
+        EXPECT_EQ(line.at("laggard.evidence.eof_seen"), *expected);
+      }
+    };
+  };
+
+  std::vector<Guilty> all;
+  all.push_back(guilty("stalled-reader", stall, {"never-reads"}, unread_50021));
+  all.push_back(guilty("stalled-reader", stall, {"never-reads", "--netns", "--family", "6"}, unread_50021));
+  all.push_back(guilty("close-wait", half, {"close-wait", "--eof", "seen"}, eof(std::nullopt)));
+  Observer observer{watch()};
+  observer.wait_started();
+  const double started = now_seconds();
+
+  all.push_back(guilty("slow-reader", hold, {"slow-reader"}, [](const Json& line) {
+    EXPECT_EQ(line.at("laggard.evidence.read_size_p50_bytes"), 1024U);
+    EXPECT_GE(line.at("laggard.evidence.lag_seconds").get<double>(), 1.0);
+  }));
+  all.push_back(guilty("slow-reader", hold, {"slow-reader", "--family", "6", "--netns"}));
+  all.push_back(guilty("stalled-reader", stall, {"never-reads"}, unread_50021));
+  all.push_back(guilty("stalled-reader", stall, {"never-reads", "--family", "6"}, unread_50021));
+  all.push_back(guilty("stalled-reader", stall, {"never-reads-udp"}, [](const Json& line) {
+    EXPECT_EQ(line.at("laggard.evidence.recv_queue_packets"), 31U);
+  }));
+  // They are opened over half a second, and each member ripens by its own age: the rest comes with an update.
+  all.push_back(guilty("stalled-reader", stall, {"leak-conns", "--count", "551"}, [&](const Json& line) {
+    EXPECT_EQ(line.at("laggard.examples").size(), 5U);
+    EXPECT_TRUE(observer.wait_for([&](const Json& later) {
+      return later.value("laggard.finding.id", "") == line.at("laggard.finding.id") &&
+             later.value("laggard.finding.count", 0U) == 551U;
+    }));
+  }));
+  all.push_back(guilty("stalled-reader", stall, {"forked-holder"}, unread_50021));
+  all.push_back(guilty("user-space-buffering", memory, {"hoarder"}, [](const Json& line) {
+    EXPECT_NEAR(line.at("laggard.evidence.retained_ratio").get<double>(), 1.0, 0.15);
+    EXPECT_GE(line.at("laggard.examples").size(), 1U);
+  }));
+  all.push_back(guilty("close-wait", half, {"close-wait", "--eof", "seen"}, eof(true)));
+  all.push_back(guilty("close-wait", half, {"close-wait", "--eof", "never"}, eof(false)));
+  all.push_back(guilty("close-wait", half, {"close-wait", "--eof", "eaten"}, eof(std::nullopt)));
+  all.push_back(guilty("fin-wait-2", half, {"fin-wait-2"}));
+  Workload orphan({"fin-wait-2-orphan"});
+
+  std::ranges::stable_sort(all, {}, &Guilty::hold_seconds);
+  for (const Guilty& one : all)
+    expect_found(observer, one, started);
+
+  EXPECT_TRUE(observer.findings(orphan.pid()).empty());
+  // What was opened is resolved when the observer stops, and nothing is opened twice.
+  EXPECT_EQ(observer.stop(), 0);
+  std::map<std::string, int> opened, resolved;
+  for (const Json& line : observer.lines()) {
+    if (line["event.name"] == "laggard.finding.opened")
+      opened[line["laggard.finding.id"]]++;
+    if (line["event.name"] == "laggard.finding.resolved")
+      resolved[line["laggard.finding.id"]]++;
+  }
+  EXPECT_EQ(opened, resolved);
+  for (const auto& [id, times] : opened)
+    EXPECT_EQ(times, 1) << id;
+}
+
+TEST(Findings, innocent_programs_are_left_alone)
+{
+  LAGGARD_NEEDS_BPF();
+  Observer observer{watch()};
+  observer.wait_started();
+  std::vector<std::unique_ptr<Workload>> innocent;
+  const std::vector<std::vector<std::string>> scenarios = {
+      {"bulk", "--rate", quick() ? "20000000" : "400000000"},
+      {"batch", "--every", "500ms"},
+      {"idle-pool", "--count", "100"},
+      {"churn", "--per-second", quick() ? "20" : "200"},
+      {"peek"},
+      {"cache", "--cap", quick() ? "20MB" : "100MB", "--rate", "20000000"},
+      {"discard"},
+      {"half-close"},
+      {"long-poll"}};
+  std::map<std::uint32_t, std::string> who;
+  for (const auto& scenario : scenarios) {
+    innocent.push_back(std::make_unique<Workload>(scenario));
+    who[innocent.back()->pid()] = scenario.front();
+    who[innocent.back()->number<std::uint32_t>("peer_pid")] = scenario.front() + "'s peer";
+  }
+  // Silence must not be blindness.
+  const Guilty control = guilty("slow-reader", 5, {"slow-reader"});
+  observer.observe_for(quick() ? 20 : 75);
+  EXPECT_TRUE(observer.wait_for_finding("slow-reader", control.program->pid(), 0));
+  observer.stop();
+  for (const Json& line : observer.lines())
+    if (const auto guilty_one = who.find(line.value("process.pid", 0U)); guilty_one != who.end())
+      ADD_FAILURE() << guilty_one->second << " was accused: " << line["message"];
+}
+
+TEST(Findings, a_reader_that_recovers_is_resolved_as_drained)
+{
+  LAGGARD_NEEDS_BPF();
+  Workload program({"never-reads"});
+  Observer observer{{"watch", "--stall", "2s", "--hold", "2s"}};
+  const auto opened = observer.wait_for_finding("stalled-reader", program.pid());
+  ASSERT_TRUE(opened);
+  program.command("read-all");
+  const auto resolved = observer.wait_for([&](const Json& line) {
+    return line["event.name"] == "laggard.finding.resolved" && line["laggard.finding.id"] == opened->at("laggard.finding.id");
+  });
+  ASSERT_TRUE(resolved);
+  EXPECT_EQ(resolved->at("laggard.finding.resolution"), "drained");
+  EXPECT_EQ(resolved->at("laggard.finding.sequence").get<int>() > 1, true);
+}
+
+TEST(Findings, a_program_that_exits_resolves_its_findings)
+{
+  LAGGARD_NEEDS_BPF();
+  auto program = std::make_unique<Workload>(std::vector<std::string>{"never-reads"});
+  Observer observer{{"watch", "--stall", "2s", "--hold", "2s"}};
+  const auto opened = observer.wait_for_finding("stalled-reader", program->pid());
+  ASSERT_TRUE(opened);
+  program.reset();
+  const auto resolved = observer.wait_for([&](const Json& line) {
+    return line["event.name"] == "laggard.finding.resolved" && line["laggard.finding.id"] == opened->at("laggard.finding.id");
+  });
+  ASSERT_TRUE(resolved);
+  EXPECT_EQ(resolved->at("laggard.finding.resolution"), "process_exited");
+}
+
+// ---- rights ----
+
+// In the child, before exec: an ordinary uid with exactly CAP_BPF and CAP_PERFMON, as ambient capabilities.
+void become_ordinary()
+{
+  ::prctl(PR_SET_KEEPCAPS, 1);
+  if (::setresgid(65534, 65534, 65534) != 0 || ::setresuid(65534, 65534, 65534) != 0)
+    ::_exit(126);
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[2]{};
+  const unsigned high = (1U << (CAP_BPF - 32)) | (1U << (CAP_PERFMON - 32));
+  data[1].effective = data[1].permitted = data[1].inheritable = high;
+  if (::syscall(SYS_capset, &header, data) != 0)
+    ::_exit(126);
+  for (int capability : {CAP_BPF, CAP_PERFMON})
+    if (::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) != 0)
+      ::_exit(126);
+}
+
+std::string status_of(pid_t pid, const std::string& key)
+{
+  std::ifstream file{"/proc/" + std::to_string(pid) + "/status"};
+  for (std::string line; std::getline(file, line);)
+    if (line.rfind(key + ":", 0) == 0)
+      return line.substr(line.find_first_not_of(" \t", key.size() + 1));
+  return {};
+}
+
+TEST(Rights, two_capabilities_are_enough_and_none_are_left_after_loading)
+{
+  LAGGARD_NEEDS_BPF();
+  if (::geteuid() != 0)
+    GTEST_SKIP() << "only root can become somebody else";
+  Observer observer{{"watch", "--stall", "2s", "--hold", "2s"}, become_ordinary};
+  observer.wait_started();
+  Workload program({"never-reads"});
+  ASSERT_TRUE(observer.wait_for_finding("stalled-reader", program.pid()));
+  EXPECT_EQ(status_of(observer.child().pid(), "CapEff"), "0000000000000000");
+  EXPECT_EQ(status_of(observer.child().pid(), "CapPrm"), "0000000000000000");
+}
+
+TEST(Rights, root_becomes_nobody_and_findings_still_arrive)
+{
+  LAGGARD_NEEDS_BPF();
+  Observer observer{{"watch", "--stall", "2s", "--hold", "2s"}};
+  observer.wait_started();
+  Workload program({"never-reads"});
+  ASSERT_TRUE(observer.wait_for_finding("stalled-reader", program.pid()));
+  EXPECT_EQ(status_of(observer.child().pid(), "CapEff"), "0000000000000000");
+  EXPECT_EQ(status_of(observer.child().pid(), "Uid").substr(0, 5), "65534");
+}
+
+TEST(Rights, without_capabilities_it_says_so_and_leaves_with_3)
+{
+  if (::geteuid() != 0)
+    GTEST_SKIP() << "only root can give up rights on purpose";
+  Child laggard({laggard_program(), "watch"}, [] {
+    if (::setresgid(65534, 65534, 65534) != 0 || ::setresuid(65534, 65534, 65534) != 0)
+      ::_exit(126);
+  });
+  EXPECT_EQ(laggard.wait(), 3);
+  EXPECT_NE(laggard.error_text().find("CAP_BPF and CAP_PERFMON missing"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace laggard::test

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: MIT
+#include "source/decode.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+
+#include "support/wire.h"
+
+namespace laggard::source {
+namespace {
+
+using namespace std::chrono_literals;
+using test::append;
+using test::raw_tick;
+using testing::HasSubstr;
+
+laggard_tick_record tick_record()
+{
+  laggard_tick_record record{};
+  record.header.epoch = 17;
+  record.mono_ns = 1'000'000'000'007;
+  record.page_bytes = 4096;
+  return record;
+}
+
+template <std::size_t N>
+void set_address(__u8 (&bytes)[16], const std::uint8_t (&value)[N])
+{
+  std::copy(std::begin(value), std::end(value), std::begin(bytes));
+}
+
+TEST(Decode, EveryFieldOfATick)
+{
+  laggard_tick_record record = tick_record();
+  record.realtime_ns = 1'700'000'000'000'000'011;
+  record.boottime_ns = 1'300'000'000'000;
+  record.sweep_cpu_us = 1709;
+  record.sockets_visited = 36'007;
+  record.sweep_period_ns = 2'000'000'003;
+  record.lost[LAGGARD_LOST_RING_FULL] = 3;
+  record.lost[LAGGARD_LOST_NO_STORAGE] = 5;
+  record.lost[LAGGARD_LOST_NO_TOTALS] = 7;
+  record.host_memory_available_bytes = 1ULL << 36;
+  record.host_shmem_bytes = 1ULL << 30;
+  for (__u32 coverage = 0; coverage < 8; coverage++) {
+    record.coverage = coverage;
+    const auto tick = decode(raw_tick(record));
+    ASSERT_TRUE(tick) << tick.error().message();
+    EXPECT_EQ(tick->swept, (coverage & LAGGARD_COVERS_SWEEP) != 0);
+    EXPECT_EQ(tick->walked_holders, (coverage & LAGGARD_COVERS_HOLDERS) != 0);
+    EXPECT_EQ(tick->walked_processes, (coverage & LAGGARD_COVERS_PROCESSES) != 0);
+    EXPECT_EQ(tick->time.time_since_epoch(), 1'000'000'000'007ns);
+    EXPECT_EQ(tick->wall_time.time_since_epoch(), 1'700'000'000'000'000'011ns);
+    EXPECT_EQ(tick->since_boot, 1300s);
+    EXPECT_EQ(tick->epoch, 17U);
+    EXPECT_EQ(tick->sweep_cpu, 1709us);
+    EXPECT_EQ(tick->sweep_period, 2'000'000'003ns);
+    EXPECT_EQ(tick->sockets_visited, 36'007U);
+    EXPECT_EQ(tick->lost.ring_full, 3U);
+    EXPECT_EQ(tick->lost.no_storage, 5U);
+    EXPECT_EQ(tick->lost.no_totals, 7U);
+    EXPECT_EQ(tick->lost.total(), 15U);
+    EXPECT_EQ(tick->host_available_bytes, 1ULL << 36);
+    EXPECT_EQ(tick->host_shmem_bytes, 1ULL << 30);
+  }
+}
+
+// Each field has a value of its own, so that two that are swapped show.
+laggard_socket_record socket_record()
+{
+  laggard_socket_record r{};
+  r.cookie = 2, r.mono_ns = 3, r.owner_start_ns = 5, r.cgroup_id = 7, r.inode = 11;
+  set_address(r.local, {10, 0, 0, 7});
+  set_address(r.peer, {10, 0, 0, 9});
+  r.local_port = 52'114, r.peer_port = 17'725;
+  r.family = AF_INET, r.protocol = IPPROTO_TCP, r.state = 8;
+  r.netns = 4026531840U, r.owner_tgid = 13, r.reader_tgid = 17;
+  r.unread_bytes = 19, r.rcv_nxt = 23, r.copied_seq = 29, r.rcv_window_left = 31, r.rcv_mss = 37, r.sk_rmem_alloc = 41;
+  r.sk_rcvbuf = 43, r.queued_packets = 47, r.snd_una = 53, r.write_seq = 59, r.snd_wnd = 61, r.sk_ack_backlog = 67;
+  r.sk_max_ack_backlog = 71, r.read_epoch = 73, r.min_unread_bytes = 79, r.max_unread_bytes = 83, r.drops = 89;
+  r.rwnd_limited_ns = 97, r.bytes_received = 101, r.bytes_acked = 103, r.last_arrival_ns = 107, r.run_reads = 109;
+  r.reads = 113, r.read_bytes = 127, r.closed_window_reads = 131, r.empty_reads = 137, r.last_read_ns = 139;
+  r.opened_ns = 149, r.peer_closed_ns = 151, r.shutdown_ns = 157, r.run_bytes = 163;
+  for (__u32 b = 0; b < LAGGARD_SIZE_BUCKETS; b++)
+    r.sizes[b] = 1000 + b;
+  return r;
+}
+
+model::SocketSample decoded(const laggard_socket_record& record)
+{
+  const auto tick = decode(raw_tick(tick_record(), record));
+  EXPECT_TRUE(tick);
+  EXPECT_EQ(tick->sockets.size(), 1U);
+  return tick->sockets.at(0);
+}
+
+TEST(Decode, EveryFieldOfASocket)
+{
+  const model::SocketSample s = decoded(socket_record());
+  EXPECT_EQ(s.cookie, 2U);
+  EXPECT_EQ(s.time, mono_time(3));
+  EXPECT_EQ(s.owner, (model::ProcessId{13, 5}));
+  EXPECT_EQ(s.cgroup_id, 7U);
+  EXPECT_EQ(s.inode, 11U);
+  EXPECT_EQ(to_string(s.tuple), "10.0.0.7:52114>10.0.0.9:17725");
+  EXPECT_EQ(s.transport, model::Transport::Tcp);
+  EXPECT_EQ(s.state, model::TcpState::CloseWait);
+  EXPECT_EQ(s.netns, 4026531840U);
+  EXPECT_EQ(s.reader_tgid, 17U);
+  EXPECT_EQ(s.unread_bytes, 19U);
+  EXPECT_EQ(s.rcv_nxt, 23U);
+  EXPECT_EQ(s.copied_seq, 29U);
+  EXPECT_EQ(s.rcv_window_left, 31U);
+  EXPECT_EQ(s.rcv_mss, 37U);
+  EXPECT_EQ(s.rmem_bytes, 41U);
+  EXPECT_EQ(s.rcvbuf_bytes, 43U);
+  EXPECT_EQ(s.queued_packets, 47U);
+  EXPECT_EQ(s.snd_una, 53U);
+  EXPECT_EQ(s.write_seq, 59U);
+  EXPECT_EQ(s.snd_wnd, 61U);
+  EXPECT_EQ(s.ack_backlog, 67U);
+  EXPECT_EQ(s.max_ack_backlog, 71U);
+  EXPECT_EQ(s.read_epoch, 73U);
+  EXPECT_EQ(s.min_unread_bytes, 79U);
+  EXPECT_EQ(s.max_unread_bytes, 83U);
+  EXPECT_EQ(s.drops, 89U);
+  EXPECT_EQ(s.rwnd_limited, 97ns);
+  EXPECT_EQ(s.bytes_received, 101U);
+  EXPECT_EQ(s.bytes_acked, 103U);
+  EXPECT_EQ(s.last_arrival, mono_time(107));
+  EXPECT_EQ(s.run_reads, 109U);
+  EXPECT_EQ(s.reads, 113U);
+  EXPECT_EQ(s.read_bytes, 127U);
+  EXPECT_EQ(s.closed_window_reads, 131U);
+  EXPECT_EQ(s.empty_reads, 137U);
+  EXPECT_EQ(s.last_read, mono_time(139));
+  EXPECT_EQ(s.opened, mono_time(149));
+  EXPECT_EQ(s.peer_closed_at, mono_time(151));
+  EXPECT_EQ(s.shutdown_at, mono_time(157));
+  EXPECT_EQ(s.run_bytes, 163U);
+  for (std::uint32_t b = 0; b < model::kSizeBuckets; b++)
+    EXPECT_EQ(s.sizes[b], 1000 + b);
+}
+
+TEST(Decode, EachFlagIsItsOwn)
+{
+  const std::pair<__u32, bool model::SocketSample::*> flags[] = {
+      {LAGGARD_F_SEEDED, &model::SocketSample::older_than_observer}, {LAGGARD_F_ACCEPTED, &model::SocketSample::accepted},
+      {LAGGARD_F_CONNECTED, &model::SocketSample::connected},        {LAGGARD_F_EOF_SEEN, &model::SocketSample::eof_seen},
+      {LAGGARD_F_EOF_EATEN, &model::SocketSample::eof_eaten},        {LAGGARD_F_HAS_FILE, &model::SocketSample::has_file},
+      {LAGGARD_F_SOCK_DONE, &model::SocketSample::peer_closed}};
+  for (const auto& [flag, member] : flags) {
+    laggard_socket_record record = socket_record();
+    record.flags = flag;
+    const model::SocketSample sample = decoded(record);
+    for (const auto& [other, other_member] : flags)
+      EXPECT_EQ(sample.*other_member, other == flag) << flag << " " << other;
+  }
+}
+
+TEST(Decode, AbsenceIsNotZero)
+{
+  laggard_socket_record record = socket_record();
+  record.min_unread_bytes = LAGGARD_UNKNOWN_U32;
+  EXPECT_EQ(decoded(record).min_unread_bytes, std::nullopt);
+  record.min_unread_bytes = 0;
+  EXPECT_EQ(decoded(record).min_unread_bytes, 0U);
+  record.read_epoch = 0;  // never read: the minimum of no epoch
+  EXPECT_EQ(decoded(record).min_unread_bytes, std::nullopt);
+  record.last_read_ns = record.opened_ns = record.peer_closed_ns = record.shutdown_ns = record.last_arrival_ns = 0;
+  const model::SocketSample sample = decoded(record);
+  for (const MonoTime time : {sample.last_read, sample.opened, sample.peer_closed_at, sample.shutdown_at, sample.last_arrival})
+    EXPECT_FALSE(known(time));
+}
+
+TEST(Decode, MappedIpv4IsIpv4AndNothingElseIs)
+{
+  laggard_socket_record record = socket_record();
+  record.family = AF_INET6;
+  set_address(record.local, {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 7});
+  set_address(record.peer, {0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1});
+  EXPECT_EQ(to_string(decoded(record).tuple), "10.0.0.7:52114>[2001:db8::1]:17725");
+  EXPECT_FALSE(decoded(record).tuple.local.address.is_ipv6);
+  set_address(record.local, {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xfe, 10, 0, 0, 7});
+  EXPECT_TRUE(decoded(record).tuple.local.address.is_ipv6);
+  set_address(record.local, {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0});
+  EXPECT_EQ(to_string(decoded(record).tuple.local.address), "*");
+  record.protocol = IPPROTO_UDP;
+  EXPECT_EQ(decoded(record).transport, model::Transport::Udp);
+}
+
+TEST(Decode, PositionsAreTakenAsTheyAreAlsoBeyondTheWrap)
+{
+  laggard_socket_record record = socket_record();
+  record.copied_seq = 0xfffffff0U;
+  record.rcv_nxt = 0x10;
+  const model::SocketSample sample = decoded(record);
+  EXPECT_EQ(sample.rcv_nxt - sample.copied_seq, 0x20U);
+}
+
+TEST(Decode, EveryFieldOfTheOthers)
+{
+  laggard_gone_record gone{};
+  gone.cookie = 2;
+  laggard_holder_record holder{};
+  holder.cookie = 3, holder.start_ns = 5, holder.tgid = 7, holder.fd = 11;
+  laggard_process_record process{};
+  process.start_ns = 13, process.cgroup_id = 17, process.tgid = 19, process.vpid = 23, process.uid = 29;
+  process.rss_error_pages = 31, process.anon_pages = 37, process.swap_pages = 41, process.shmem_pages = 43;
+  process.read_bytes = 47;
+  std::memcpy(process.comm, "sixteen letters!", 16);  // not terminated
+  const auto tick = decode(raw_tick(tick_record(), gone, holder, process));
+  ASSERT_TRUE(tick);
+  EXPECT_EQ(tick->gone, std::vector<std::uint64_t>{2});
+  ASSERT_EQ(tick->holders.size(), 1U);
+  EXPECT_EQ(tick->holders[0].cookie, 3U);
+  EXPECT_EQ(tick->holders[0].process, (model::ProcessId{7, 5}));
+  EXPECT_EQ(tick->holders[0].fd, 11U);
+  ASSERT_EQ(tick->processes.size(), 1U);
+  const model::ProcessSample& sample = tick->processes[0];
+  EXPECT_EQ(sample.id, (model::ProcessId{19, 13}));
+  EXPECT_EQ(sample.cgroup_id, 17U);
+  EXPECT_EQ(sample.vpid, 23U);
+  EXPECT_EQ(sample.uid, 29U);
+  EXPECT_EQ(sample.error_bytes, 31U * 4096);
+  EXPECT_EQ(sample.anon_bytes, 37U * 4096);
+  EXPECT_EQ(sample.swap_bytes, 41U * 4096);
+  EXPECT_EQ(sample.shmem_bytes, 43U * 4096);
+  EXPECT_EQ(sample.read_bytes, 47U);
+  EXPECT_EQ(sample.comm, "sixteen letters!");
+}
+
+TEST(Decode, ALongerRecordIsFromANewerWriterAndItsTailIsIgnored)
+{
+  RawTick raw;
+  append(raw, tick_record(), sizeof(laggard_tick_record) + 8);
+  append(raw, socket_record(), sizeof(laggard_socket_record) + 64);
+  append(raw, laggard_gone_record{{}, 77, 0}, sizeof(laggard_gone_record) + 16);
+  const auto tick = decode(raw);
+  ASSERT_TRUE(tick);
+  EXPECT_EQ(tick->sockets.at(0).sizes.back(), 1020U);
+  EXPECT_EQ(tick->gone.at(0), 77U);
+}
+
+TEST(Decode, AShorterRecordIsFromAnOlderWriterAndItsMissingTailIsAbsent)
+{
+  RawTick raw;
+  append(raw, tick_record(), offsetof(laggard_tick_record, host_memory_available_bytes));
+  append(raw, socket_record(), offsetof(laggard_socket_record, last_read_ns));
+  const auto tick = decode(raw);
+  ASSERT_TRUE(tick);
+  EXPECT_EQ(tick->host_available_bytes, 0U);
+  EXPECT_EQ(tick->sockets.at(0).empty_reads, 137U);
+  EXPECT_FALSE(known(tick->sockets.at(0).last_read));
+  EXPECT_EQ(tick->sockets.at(0).run_bytes, 0U);
+}
+
+TEST(Decode, AnUnknownKindIsSkipped)
+{
+  RawTick raw = raw_tick(tick_record());
+  laggard_record_header unknown{999, 24, 0};
+  raw.resize(raw.size() + 24);
+  std::memcpy(raw.data() + raw.size() - 24, &unknown, sizeof unknown);
+  append(raw, laggard_gone_record{{}, 77, 0});
+  const auto tick = decode(raw);
+  ASSERT_TRUE(tick);
+  EXPECT_EQ(tick->gone.at(0), 77U);
+}
+
+TEST(Decode, ACutAnywhereIsAnErrorUnlessItIsBetweenTwoRecords)
+{
+  const RawTick raw = raw_tick(tick_record(), laggard_gone_record{}, laggard_holder_record{});
+  const std::size_t first = sizeof(laggard_tick_record), second = first + sizeof(laggard_gone_record);
+  for (std::size_t length = 0; length <= raw.size(); length++) {
+    const bool whole = length == first || length == second || length == raw.size();
+    EXPECT_EQ(decode(std::span(raw).first(length)).has_value(), whole) << length;
+  }
+}
+
+TEST(Decode, ARecordThatClaimsLessThanItsHeaderIsAnError)
+{
+  for (__u16 size = 0; size < sizeof(laggard_record_header); size++) {
+    RawTick raw = raw_tick(tick_record(), laggard_gone_record{});
+    std::memcpy(raw.data() + sizeof(laggard_tick_record) + offsetof(laggard_record_header, size), &size, sizeof size);
+    const auto tick = decode(raw);
+    ASSERT_FALSE(tick) << size;
+    EXPECT_THAT(tick.error().message(), HasSubstr("claims"));
+  }
+}
+
+TEST(Decode, TimesBeyondReasonAreBoundedSoThatNothingComputedFromThemOverflows)
+{
+  laggard_tick_record tick = tick_record();
+  tick.mono_ns = tick.realtime_ns = tick.boottime_ns = tick.sweep_period_ns = ~0ULL;
+  laggard_socket_record socket = socket_record();
+  socket.mono_ns = socket.last_read_ns = socket.owner_start_ns = socket.rwnd_limited_ns = ~0ULL;
+  const auto result = decode(raw_tick(tick, socket));
+  ASSERT_TRUE(result);
+  EXPECT_EQ(result->time.time_since_epoch().count(), 1LL << 60);
+  EXPECT_EQ(result->wall_time.time_since_epoch().count(), 1LL << 62);
+  EXPECT_EQ(result->sockets.at(0).time, result->time);
+  EXPECT_EQ(result->sockets.at(0).owner.start_ns, 1ULL << 60);
+}
+
+TEST(Decode, ATickBeginsWithItsOneTickRecord)
+{
+  EXPECT_FALSE(decode(raw_tick(laggard_gone_record{})));
+  EXPECT_FALSE(decode(raw_tick(laggard_gone_record{}, tick_record())));
+  EXPECT_FALSE(decode(raw_tick(tick_record(), tick_record())));
+}
+
+}  // namespace
+}  // namespace laggard::source

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT
+#include "cli/live_loop.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+
+#include <array>
+
+#include "cli/session.h"
+#include "source/live/host.h"
+
+namespace laggard::cli {
+namespace {
+
+timespec to_timespec(Duration duration)
+{
+  const auto whole = std::chrono::duration_cast<std::chrono::seconds>(duration);
+  return {whole.count(), (duration - whole).count()};
+}
+
+Result<Fd> timer(Duration first, Duration period)
+{
+  Fd fd{::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC)};
+  const itimerspec times{to_timespec(period), to_timespec(first)};
+  if (!fd || ::timerfd_settime(fd.get(), 0, &times, nullptr) != 0)
+    return errno_failure("cannot make a timer");
+  return fd;
+}
+
+}  // namespace
+
+Result<LiveSetup> open_live(const Options& options)
+{
+  auto source = source::live::LiveSource::open({.max_cpu = options.max_cpu, .forced_hooks = options.hooks, .feeds = {}});
+  if (!source)
+    return tl::make_unexpected(source.error());
+  LiveSetup setup{std::move(*source), {}};
+  setup.observer = describe_observer(setup.source->plan().choices);
+  const source::live::HostFacts facts = source::live::host_facts();
+  if (!facts.initial_pid_ns)
+    setup.observer.missing.push_back("pids are those of the host's initial pid namespace, not of this one");
+  return setup;
+}
+
+Result<void> give_up_privileges(const Options& options, LiveSetup& setup)
+{
+  if (options.keep_privileges)
+    return {};
+  const bool keep_bpf = !setup.source->works_without_capabilities();
+  if (keep_bpf)
+    setup.observer.missing.push_back("kernel before 5.19: CAP_BPF is kept, everything else is dropped");
+  setup.observer.missing.push_back("executable paths and memory maps of other users (capabilities are dropped after loading)");
+  return source::live::drop_privileges(keep_bpf);
+}
+
+Result<LoopClock> LoopClock::start(const Options& options, int ring_fd)
+{
+  LoopClock clock;
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGHUP);
+  if (::sigprocmask(SIG_BLOCK, &set, nullptr) != 0)
+    return errno_failure("cannot block signals");
+  clock.signals_.reset(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!clock.signals_)
+    return errno_failure("cannot wait for signals");
+  auto ticks = timer(std::chrono::nanoseconds(1), options.interval);
+  if (!ticks)
+    return tl::make_unexpected(ticks.error());
+  clock.ticks_ = std::move(*ticks);
+  if (options.duration) {
+    auto end = timer(*options.duration, {});
+    if (!end)
+      return tl::make_unexpected(end.error());
+    clock.end_ = std::move(*end);
+  }
+  clock.ring_fd_ = ring_fd;
+  return clock;
+}
+
+Result<LoopClock::Event> LoopClock::wait()
+{
+  for (;;) {
+    std::array<pollfd, 4> fds = {pollfd{signals_.get(), POLLIN, 0}, pollfd{end_.get(), POLLIN, 0},
+                                 pollfd{ticks_.get(), POLLIN, 0}, pollfd{ring_fd_, POLLIN, 0}};
+    if (::poll(fds.data(), fds.size(), -1) < 0) {
+      if (errno == EINTR)
+        continue;
+      return errno_failure("cannot wait for the next tick");
+    }
+    if (fds[0].revents != 0)
+      return Event::Interrupted;
+    if (fds[1].revents != 0)
+      return Event::DurationOver;
+    if (fds[2].revents != 0) {
+      std::uint64_t expirations = 0;  // more than one: we were held up, and there is no use in catching up
+      if (::read(ticks_.get(), &expirations, sizeof expirations) == sizeof expirations)
+        return Event::Tick;
+    }
+    if (fds[3].revents != 0)
+      return Event::Ring;
+  }
+}
+
+}  // namespace laggard::cli

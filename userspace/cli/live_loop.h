@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+// Time and signals for the commands that look at the running kernel.
+#pragma once
+
+#include <memory>
+
+#include "base/fd.h"
+#include "base/result.h"
+#include "cli/options.h"
+#include "source/live/live_source.h"
+
+namespace laggard::cli {
+
+struct LiveSetup {
+  std::unique_ptr<source::live::LiveSource> source;
+  model::Observer observer;
+};
+
+// Opens the source. `before_drop` runs while privileges last; then they are given up unless asked otherwise.
+Result<LiveSetup> open_live(const Options& options);
+Result<void> give_up_privileges(const Options& options, LiveSetup& setup);
+
+
+class LoopClock {
+ public:
+  static Result<LoopClock> start(const Options& options, int ring_fd);
+  enum class Event : std::uint8_t { Tick, Ring, Interrupted, DurationOver };
+  Result<Event> wait();
+
+ private:
+  Fd signals_;
+  Fd ticks_;
+  Fd end_;
+  int ring_fd_ = -1;
+};
+
+// Calls `on_tick` at once and then once per interval, until it returns false, a signal comes or the duration is over.
+// The value says why it ended.
+template <class OnTick>
+Result<std::string> run_live_loop(const Options& options, source::live::LiveSource& source, OnTick on_tick)
+{
+  auto clock = LoopClock::start(options, source.ring_fd());
+  if (!clock)
+    return tl::make_unexpected(clock.error());
+  for (;;) {
+    auto event = clock->wait();
+    if (!event)
+      return tl::make_unexpected(event.error());
+    switch (*event) {
+      case LoopClock::Event::Ring: source.drain(); continue;
+      case LoopClock::Event::Interrupted: return std::string("interrupted");
+      case LoopClock::Event::DurationOver:
+      case LoopClock::Event::Tick: {
+        Result<bool> goes_on = on_tick();
+        if (!goes_on)
+          return tl::make_unexpected(goes_on.error());
+        if (!*goes_on)
+          return std::string("output closed");
+        if (*event == LoopClock::Event::DurationOver)
+          return std::string("duration reached");
+      }
+    }
+  }
+}
+
+}  // namespace laggard::cli

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+// The command line, parsed: everything a command needs and nothing it has to parse itself.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/time.h"
+#include "detect/detector.h"
+#include "detect/thresholds.h"
+#include "output/sink.h"
+
+namespace laggard::cli {
+
+// Exit codes, DESIGN section 6.
+enum ExitCode : int {
+  kObserved = 0,
+  kFindings = 1,
+  kUsage = 2,
+  kCannotObserve = 3,
+  kIncomplete = 4,
+  kInternalError = 70,
+};
+
+enum class Command : std::uint8_t { Watch, Snapshot, Record, Replay, Doctor };
+enum class OutputChoice : std::uint8_t { Auto, Text, Json, Logfmt };
+
+struct Options {
+  Command command = Command::Watch;
+  std::string file;  // record, replay
+
+  Duration interval = std::chrono::seconds(1);
+  std::optional<Duration> duration;
+  OutputChoice output = OutputChoice::Auto;
+  std::string color = "auto";
+  std::optional<detect::Severity> fail_on;
+  double max_cpu = 0.01;
+  std::uint64_t loss_limit = 1000;
+  bool keep_privileges = false;
+  bool everything = false;  // snapshot: idle sockets too
+  bool verbose = false;     // doctor: the kernel's own words
+  std::map<std::string, std::string> hooks;
+
+  detect::Thresholds thresholds;
+  detect::Filter filter;
+};
+
+struct Parsed {
+  std::optional<Options> options;  // absent: say `text` and leave with `exit_code`
+  int exit_code = kObserved;
+  std::string text;
+};
+Parsed parse(int argc, const char* const* argv);
+
+// What `auto` means for this terminal or pipe.
+output::SinkOptions sink_options(const Options& options);
+
+}  // namespace laggard::cli

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MIT
+#include <cstdio>
+
+#include "cli/commands.h"
+#include "cli/session.h"
+#include "source/recording.h"
+
+namespace laggard::cli {
+
+int run_replay(const Options& options)
+{
+  auto recording = source::RecordingReader::open(options.file);
+  if (!recording) {
+    std::fprintf(stderr, "laggard: %s\n", recording.error().message().c_str());
+    return kCannotObserve;
+  }
+  source::RecordingReader& reader = **recording;
+  model::Observer observer = reader.header().observer;
+  observer.replayed_from = options.file;
+  Session session{options, observer, output::make_sink(sink_options(options), observer)};
+
+  bool announced = false;
+  std::string trouble;
+  for (;;) {
+    auto raw = reader.next();
+    if (!raw)
+      trouble = raw.error().message();
+    if (!raw || !*raw)
+      break;
+    if (!announced) {
+      announced = true;
+      const auto first = source::decode(**raw);
+      if (!session.started(first ? first->wall_time : WallTime{}))
+        return session.output_ended();
+    }
+    if (!session.tick(**raw))
+      return session.output_ended();
+  }
+  if (reader.truncated())
+    trouble = options.file + " ends within a tick: replayed up to the last whole one";
+  if (trouble.empty() && session.ticks() == 0)
+    trouble = options.file + " holds no tick";
+  if (trouble.empty() && !session.error().empty())
+    trouble = options.file + ": " + session.error();
+  session.stop(trouble.empty() ? "end of recording" : trouble);
+  if (!trouble.empty()) {
+    std::fprintf(stderr, "laggard: %s\n", trouble.c_str());
+    return session.exit_code() == kFindings ? kFindings : kIncomplete;
+  }
+  return session.exit_code();
+}
+
+}  // namespace laggard::cli

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT
+#include "cli/session.h"
+
+#include <fmt/format.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+
+#include "base/units.h"
+#include "source/decode.h"
+
+namespace laggard::cli {
+
+Session::Session(const Options& options, model::Observer observer, std::unique_ptr<output::Sink> sink)
+    : options_(options),
+      observer_(std::move(observer)),
+      sink_(std::move(sink)),
+      model_({.window = options.thresholds.hold, .memory_window = options.thresholds.memory_window}),
+      detector_({options.thresholds, options.filter, observer_.hooks_text(), observer_.missing})
+{
+}
+
+bool Session::started(WallTime time) { return !sink_ || sink_->started(observer_, time); }
+
+bool Session::tick(std::span<const std::byte> raw)
+{
+  auto decoded = source::decode(raw);
+  if (!decoded) {
+    error_ = decoded.error().message();
+    return true;
+  }
+  ticks_++;
+  model_.apply(*decoded);
+  const std::vector<detect::Finding> findings = detector_.evaluate(model_);
+  return say_degraded() && say(findings);
+}
+
+bool Session::say(const std::vector<detect::Finding>& findings)
+{
+  return !sink_ || std::ranges::all_of(findings, [this](const detect::Finding& finding) { return sink_->finding(finding); });
+}
+
+// Blind and quiet must differ. Each loss is said when it happens, not per record.
+bool Session::say_degraded()
+{
+  const model::Tick& facts = model_.last_tick_facts();
+  std::string message;
+  model::Losses fresh = facts.lost;
+  fresh.ring_full -= lost_said_.ring_full;
+  fresh.no_storage -= lost_said_.no_storage;
+  fresh.no_totals -= lost_said_.no_totals;
+  if (fresh.total() > 0) {
+    message = fresh.no_storage > 0
+                  ? fmt::format("{} sockets could not be tracked: the kernel had no memory for them", fresh.no_storage)
+              : fresh.ring_full > 0
+                  ? fmt::format("{} records lost, the ring was full: busy sockets are seen less often", fresh.ring_full)
+                  : fmt::format("{} additions to read totals lost: retained ratios may be too high", fresh.no_totals);
+    lost_said_ = facts.lost;
+  }
+  const Duration shortest = std::min({options_.thresholds.hold, options_.thresholds.stall});
+  if (!slow_sweep_said_ && facts.sweep_period > shortest / 2) {
+    message = fmt::format("a look at all {} sockets takes so long that it happens every {} to stay within --max-cpu: "
+                          "findings about sockets that nobody reads come that much later",
+                          facts.sockets_visited, format_duration(facts.sweep_period));
+    slow_sweep_said_ = true;
+  }
+  if (!evicted_said_ && model_.evicted() > 0) {
+    message = fmt::format("more than {} interesting sockets: the others are not looked at", model_.options().max_connections);
+    evicted_said_ = true;
+  }
+  return message.empty() || !sink_ || sink_->degraded({facts.wall_time, message, fresh});
+}
+
+bool Session::stop(const std::string& reason)
+{
+  const bool reader_is_there = say(detector_.finish(model_));
+  const model::Tick& facts = model_.last_tick_facts();
+  output::Summary summary;
+  summary.time = facts.wall_time;
+  summary.observed = model_.now() - model_.started();
+  summary.ticks = ticks_;
+  summary.findings_opened = detector_.counts().opened;
+  summary.findings_open = detector_.counts().open;
+  summary.sockets_tracked = model_.connections().size();
+  summary.lost = facts.lost;
+  summary.incomplete = exit_code() == kIncomplete;
+  summary.reason = reason;
+  return reader_is_there && (!sink_ || sink_->stopped(summary));
+}
+
+int Session::exit_code() const
+{
+  const detect::Counts& counts = detector_.counts();
+  if (options_.fail_on && (counts.any_critical || (counts.any_warning && *options_.fail_on == detect::Severity::Warning)))
+    return kFindings;
+  if (!error_.empty() || ticks_ == 0 || model_.last_tick_facts().lost.total() > options_.loss_limit || model_.evicted() > 0)
+    return kIncomplete;
+  return kObserved;
+}
+
+int Session::output_ended() const
+{
+  if (!sink_ || !sink_->error() || sink_->error() == std::errc::broken_pipe)
+    return kObserved;
+  std::fprintf(stderr, "laggard: cannot write the output: %s\n", sink_->error().message().c_str());
+  return kIncomplete;
+}
+
+model::Observer describe_observer(const std::vector<model::HookChoice>& hooks)
+{
+  model::Observer observer;
+  observer.version = LAGGARD_VERSION;
+  std::array<char, 256> name{};
+  if (::gethostname(name.data(), name.size() - 1) == 0)
+    observer.host_name = name.data();
+  if (const char* node = std::getenv("NODE_NAME"); node != nullptr)
+    observer.node_name = node;
+  utsname kernel{};
+  if (::uname(&kernel) == 0)
+    observer.kernel = kernel.release;
+  observer.hooks = hooks;
+  for (const model::HookChoice& choice : hooks)
+    if (!choice.note.empty())
+      observer.missing.push_back(fmt::format("{}: {}", choice.feed, choice.note));
+  return observer;
+}
+
+}  // namespace laggard::cli

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+// What watch, record and replay have in common: a tick goes in, lines come out.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include "cli/options.h"
+#include "detect/detector.h"
+#include "model/model.h"
+#include "output/sink.h"
+
+namespace laggard::cli {
+
+class Session {
+ public:
+  // `sink` may be null: detect only.
+  Session(const Options& options, model::Observer observer, std::unique_ptr<output::Sink> sink);
+
+  bool started(WallTime time);
+  // False: the reader of our output has left.
+  bool tick(std::span<const std::byte> raw);
+  bool stop(const std::string& reason);
+  int exit_code() const;
+  // After started() or tick() said false: 0 where the reader just left, else says what happened on stderr and is 4.
+  int output_ended() const;
+
+  bool wants_holders() const { return detector_.wants_holders(); }
+  const detect::Counts& counts() const { return detector_.counts(); }
+  std::uint64_t ticks() const { return ticks_; }
+  const std::string& error() const { return error_; }  // a tick that could not be decoded
+
+ private:
+  bool say(const std::vector<detect::Finding>& findings);
+  bool say_degraded();
+
+  const Options& options_;
+  model::Observer observer_;
+  std::unique_ptr<output::Sink> sink_;
+  model::Model model_;
+  detect::Detector detector_;
+  model::Losses lost_said_;
+  bool slow_sweep_said_ = false;
+  bool evicted_said_ = false;
+  std::uint64_t ticks_ = 0;
+  std::string error_;
+};
+
+model::Observer describe_observer(const std::vector<model::HookChoice>& hooks);
+
+}  // namespace laggard::cli

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT
+#include <cstdio>
+
+#include "cli/commands.h"
+#include "cli/live_loop.h"
+#include "cli/session.h"
+#include "source/recording.h"
+
+namespace laggard::cli {
+namespace {
+
+int cannot(const Error& error)
+{
+  std::fprintf(stderr, "laggard: cannot observe: %s\n", error.message().c_str());
+  return kCannotObserve;
+}
+
+WallTime wall_now() { return std::chrono::time_point_cast<Duration>(std::chrono::system_clock::now()); }
+
+// Live ticks through a session; into a recording as well where there is one.
+int observe(const Options& options, LiveSetup& setup, Session& session, source::RecordingWriter* recording,
+            std::string& reason)
+{
+  if (!session.started(wall_now()))
+    return session.output_ended();
+  std::string trouble;
+  auto ended = run_live_loop(options, *setup.source, [&]() -> Result<bool> {
+    auto raw = setup.source->tick(session.wants_holders());
+    if (!raw)
+      return tl::make_unexpected(raw.error());
+    if (recording != nullptr)
+      if (auto written = recording->write(*raw); !written) {
+        trouble = written.error().message();
+        return false;
+      }
+    return session.tick(*raw);
+  });
+  if (!ended) {
+    session.stop("cannot observe any more");
+    return cannot(ended.error());
+  }
+  reason = *ended;
+  if (!trouble.empty()) {
+    std::fprintf(stderr, "laggard: %s\n", trouble.c_str());
+    session.stop("the recording cannot be written");
+    return kIncomplete;
+  }
+  // A reader that left before we were done wants no summary.
+  if (reason == "output closed")
+    return session.output_ended();
+  session.stop(reason);
+  return session.exit_code();
+}
+
+}  // namespace
+
+int run_watch(const Options& options)
+{
+  auto setup = open_live(options);
+  if (!setup)
+    return cannot(setup.error());
+  if (auto dropped = give_up_privileges(options, *setup); !dropped)
+    return cannot(dropped.error());
+  Session session{options, setup->observer, output::make_sink(sink_options(options), setup->observer)};
+  std::string reason;
+  return observe(options, *setup, session, nullptr, reason);
+}
+
+int run_record(const Options& options)
+{
+  auto setup = open_live(options);
+  if (!setup)
+    return cannot(setup.error());
+  auto recording = source::RecordingWriter::create(options.file, {setup->observer});
+  if (!recording) {
+    std::fprintf(stderr, "laggard: %s\n", recording.error().message().c_str());
+    return kUsage;
+  }
+  if (auto dropped = give_up_privileges(options, *setup); !dropped)
+    return cannot(dropped.error());
+  // The detector runs along so that the recording holds the same walks as a watch would have made.
+  Session session{options, setup->observer, nullptr};
+  std::fprintf(stderr, "laggard: recording to %s; stop with Ctrl-C\n", options.file.c_str());
+  std::string reason;
+  const int exit_code = observe(options, *setup, session, recording->get(), reason);
+  std::fprintf(stderr, "laggard: %llu ticks recorded (%s), %llu findings in them; see them with 'laggard replay %s'\n",
+               static_cast<unsigned long long>(session.ticks()), reason.c_str(),
+               static_cast<unsigned long long>(session.counts().opened), options.file.c_str());
+  return exit_code;
+}
+
+}  // namespace laggard::cli

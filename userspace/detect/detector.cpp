@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: MIT
+#include "detect/detector.h"
+
+#include <algorithm>
+#include <span>
+
+namespace laggard::detect {
+namespace {
+
+constexpr std::size_t kMaxExamples = 5;
+// A holders walk of this age still counts: a descriptor seldom changes hands, and a walk costs 1.1 us per descriptor.
+constexpr Duration kHoldersFresh = std::chrono::seconds(5);
+// A source that does not walk (an old recording, no rights) must not keep us silent.
+constexpr Duration kHoldersPatience = std::chrono::seconds(3);
+constexpr Duration kFirstPause = std::chrono::seconds(10);
+constexpr Duration kLongestPause = std::chrono::hours(1);
+
+std::uint64_t member_of(const Verdict& verdict)
+{
+  return verdict.cookie != 0 ? verdict.cookie : process_member(verdict.subject.process.tgid);
+}
+
+// Stable across runs and replays of one recording: made of what identifies the subject and of when it began.
+std::uint64_t finding_id(const Subject& subject, MonoTime since)
+{
+  std::size_t hash = model::hash_bytes(&subject.process.tgid, sizeof subject.process.tgid);
+  const auto mix = [&hash](const auto& value) { hash = model::hash_bytes(&value, sizeof value, hash); };
+  mix(subject.process.start_ns);
+  mix(subject.kind);
+  mix(subject.netns);
+  mix(subject.transport);
+  mix(subject.endpoint.address.bytes);
+  mix(subject.endpoint.port);
+  mix(since);
+  return hash;
+}
+
+// Where processes are not walked nothing is known of their end.
+bool has_exited(const model::Model& model, model::ProcessId id)
+{
+  return id && !model.processes().empty() && model.find(id) == nullptr;
+}
+
+Duration grace_of(const model::Model& model) { return std::max(model.options().window, model.interval() * 2); }
+
+}  // namespace
+
+bool Detector::passes(const model::Model& model, const Verdict& verdict) const
+{
+  const Filter& filter = options_.filter;
+  const auto allows = [](const auto& set, const auto& value) { return set.empty() || set.contains(value); };
+  if (!allows(filter.kinds, verdict.subject.kind) || !allows(filter.tgids, verdict.subject.process.tgid))
+    return false;
+  if (!filter.comms.empty()) {
+    const model::Process* process = model.find(verdict.subject.process);
+    if (process == nullptr || !filter.comms.contains(process->latest().comm))
+      return false;
+  }
+  const model::Connection* connection = model.find(verdict.cookie);
+  if (connection == nullptr)
+    return filter.ports.empty() && filter.netns.empty() && filter.cgroup_ids.empty();
+  const model::SocketSample& sample = connection->latest();
+  return allows(filter.netns, sample.netns) && allows(filter.cgroup_ids, sample.cgroup_id) &&
+         (filter.ports.empty() || filter.ports.contains(sample.tuple.local.port) ||
+          filter.ports.contains(sample.tuple.peer.port));
+}
+
+std::vector<Verdict> Detector::collect(const model::Model& model)
+{
+  const Context context{model, options_.thresholds,
+                        [this](Kind kind, std::uint64_t member) { return open_members_.contains({kind, member}); }};
+  std::vector<Verdict> verdicts;
+  for (const Rule& rule : rules())
+    rule.judge(context, verdicts);
+  std::erase_if(verdicts, [&](const Verdict& verdict) { return !passes(model, verdict); });
+  return verdicts;
+}
+
+bool Detector::holders_verified(const model::Model& model, const Verdict& verdict) const
+{
+  const model::Connection* connection = model.find(verdict.cookie);
+  if (connection == nullptr)
+    return true;  // about a process: nothing to hold
+  return known(connection->holders_checked()) && model.now() - connection->holders_checked() <= kHoldersFresh;
+}
+
+std::vector<Finding> Detector::evaluate(const model::Model& model)
+{
+  const MonoTime now = model.now();
+  std::map<Subject, std::vector<Verdict>> groups;
+  wants_holders_ = false;
+  for (Verdict& verdict : collect(model)) {
+    const bool open = open_members_.contains({verdict.subject.kind, member_of(verdict)});
+    const bool ripe = open || verdict.ripe <= now;
+    if (!open && !holders_verified(model, verdict) && verdict.ripe - now <= 2 * model.interval())
+      wants_holders_ = true;
+    if (ripe)
+      groups[verdict.subject].push_back(std::move(verdict));
+  }
+
+  std::vector<Finding> findings;
+  std::map<Subject, MonoTime> unverified;
+  for (auto& [subject, members] : groups) {
+    std::ranges::sort(members, [](const Verdict& a, const Verdict& b) {
+      return a.weight != b.weight ? a.weight > b.weight : a.cookie < b.cookie;
+    });
+    auto open = open_.find(subject);
+    if (open == open_.end()) {
+      const bool verified = holders_verified(model, members.front());
+      if (!verified) {
+        const auto waiting = unverified_since_.find(subject);
+        const MonoTime since = waiting == unverified_since_.end() ? now : waiting->second;
+        unverified[subject] = since;
+        if (now - since < kHoldersPatience)
+          continue;
+      }
+      // Nobody holds it any more: an orphan on its way out.
+      const model::Connection* connection = model.find(members.front().cookie);
+      if (verified && connection != nullptr && connection->holders().empty())
+        continue;
+      const auto worst = std::ranges::max(members, {}, &Verdict::severity).severity;
+      if (worst < options_.filter.min_severity)
+        continue;
+      const auto oldest = std::ranges::min_element(members, {}, &Verdict::since);
+      Open fresh;
+      fresh.id = finding_id(subject, oldest->since);
+      fresh.since = oldest->since;
+      fresh.since_is_lower_bound = oldest->since_is_lower_bound;
+      fresh.lost_at_start = model.last_tick_facts().lost.total();
+      fresh.next_pause = kFirstPause;
+      open = open_.emplace(subject, std::move(fresh)).first;
+      counts_.opened++;
+      findings.push_back(make(model, open->second, std::move(members), Phase::Opened));
+    } else {
+      if (worth_saying(open->second, members, now))
+        findings.push_back(make(model, open->second, std::move(members), Phase::Updated));
+      else
+        for (const Verdict& verdict : members)
+          open->second.members.insert(member_of(verdict));
+    }
+    open->second.last_true = now;
+    (open->second.severity == Severity::Critical ? counts_.any_critical : counts_.any_warning) = true;
+  }
+  unverified_since_ = std::move(unverified);
+
+  for (auto it = open_.begin(); it != open_.end();) {
+    Open& open = it->second;
+    // A member that does not exist any more cannot come back; one that only recovered gets a period of grace.
+    std::erase_if(open.members, [&](std::uint64_t member) { return model.was_destroyed(member); });
+    const bool ended = open.last_true != now && (open.members.empty() || now - open.last_true >= grace_of(model) ||
+                                                 has_exited(model, it->first.process));
+    if (!ended) {
+      ++it;
+      continue;
+    }
+    findings.push_back(resolve(model, open, reason_of(model, it->first, open)));
+    it = open_.erase(it);
+  }
+
+  open_members_.clear();
+  for (const auto& [subject, open] : open_)
+    for (std::uint64_t member : open.members)
+      open_members_.insert({subject.kind, member});
+  counts_.open = open_.size();
+  return findings;
+}
+
+std::vector<Finding> Detector::finish(const model::Model& model)
+{
+  std::vector<Finding> findings;
+  for (auto& [subject, open] : open_)
+    findings.push_back(resolve(model, open, Resolution::ObserverStopped));
+  open_.clear();
+  open_members_.clear();
+  return findings;
+}
+
+bool Detector::worth_saying(const Open& open, const std::vector<Verdict>& members, MonoTime now) const
+{
+  const auto worst = std::ranges::max(members, {}, &Verdict::severity).severity;
+  if (worst > open.severity)
+    return true;
+  // A class is a factor of two in members, of ten in weight: said at 3 s of lag, again at 30 s.
+  if (members.size() >= open.said_count * 2 || members.front().weight >= open.said_weight * 10)
+    return true;
+  return now - open.last_said >= open.next_pause;
+}
+
+Finding Detector::make(const model::Model& model, Open& open, std::vector<Verdict> members, Phase phase)
+{
+  const Verdict& worst = members.front();
+  const Context context{model, options_.thresholds, {}};
+  Finding finding;
+  finding.id = open.id;
+  finding.kind = worst.subject.kind;
+  finding.phase = phase;
+  finding.sequence = ++open.sequence;
+  finding.severity = std::max(open.severity, std::ranges::max(members, {}, &Verdict::severity).severity);
+  finding.time = model.last_tick_facts().wall_time;
+  finding.start_time = finding.time - (model.now() - open.since);
+  finding.start_is_lower_bound = open.since_is_lower_bound;
+  finding.duration = model.now() - open.since;
+  finding.count = members.size();
+
+  const model::ProcessId id = worst.subject.process;
+  finding.process.id = id;
+  if (id)
+    finding.process.creation_time = model.last_tick_facts().started_at(id);
+  if (const model::Process* process = model.find(id)) {
+    finding.process.comm = process->latest().comm;
+    finding.process.vpid = process->latest().vpid;
+    finding.process.uid = process->latest().uid;
+  }
+  finding.quality.hooks = options_.hooks;
+  finding.quality.missing = options_.missing;
+  if (const model::Connection* connection = model.find(worst.cookie)) {
+    const model::SocketSample& sample = connection->latest();
+    finding.socket = SocketRef{sample.transport, sample.state, sample.tuple, model.is_server_side(sample), sample.connected,
+                               sample.cookie, sample.netns, sample.cgroup_id, sample.inode};
+    if (connection->holders().size() > 1)
+      for (model::ProcessId holder : connection->holders())
+        finding.holders.push_back(holder.tgid);
+    if (!holders_verified(model, worst))
+      finding.quality.missing.push_back("who holds the socket now was not verified");
+    finding.is_group = members.size() > 1;
+    const std::size_t shown = finding.is_group ? std::min(members.size(), kMaxExamples) : 0;
+    for (const Verdict& verdict : std::span(members).first(shown))
+      if (const model::Connection* member = model.find(verdict.cookie))
+        finding.examples.push_back(member->latest().tuple);
+  }
+  finding.quality.lost_records = model.last_tick_facts().lost.total() - open.lost_at_start;
+  rule_of(finding.kind).describe(context, members, finding);
+
+  open.severity = finding.severity;
+  open.last_said = model.now();
+  if (phase == Phase::Updated)
+    open.next_pause = std::min(open.next_pause * 2, kLongestPause);
+  open.said_count = members.size();
+  open.said_weight = worst.weight;
+  open.members.clear();
+  for (const Verdict& verdict : members)
+    open.members.insert(member_of(verdict));
+  open.last = finding;
+  return finding;
+}
+
+Finding Detector::resolve(const model::Model& model, Open& open, Resolution resolution)
+{
+  Finding finding = std::move(open.last);
+  finding.phase = Phase::Resolved;
+  finding.sequence = ++open.sequence;
+  finding.resolution = resolution;
+  finding.time = model.last_tick_facts().wall_time;
+  finding.duration = model.now() - open.since;
+  finding.quality.lost_records = model.last_tick_facts().lost.total() - open.lost_at_start;
+  return finding;
+}
+
+Resolution Detector::reason_of(const model::Model& model, const Subject& subject, const Open& open) const
+{
+  if (has_exited(model, subject.process))
+    return Resolution::ProcessExited;
+  if (open.members.empty())
+    return Resolution::Closed;
+  const bool about_a_queue = subject.kind == Kind::SlowReader || subject.kind == Kind::StalledReader;
+  if (!about_a_queue)
+    return subject.kind == Kind::UserSpaceBuffering ? Resolution::Subsided : Resolution::Closed;
+  // A socket that the kernel side shows no more has an empty queue.
+  const bool any_unread = std::ranges::any_of(open.members, [&](std::uint64_t member) {
+    const model::Connection* connection = model.find(member);
+    return connection != nullptr && connection->latest().unread_bytes > 0;
+  });
+  return any_unread ? Resolution::Subsided : Resolution::Drained;
+}
+
+}  // namespace laggard::detect

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT
+// From verdicts to findings: grouping, opening, hysteresis, updates, resolution (DESIGN 5.4). One incident, one finding.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "detect/rule.h"
+
+namespace laggard::detect {
+
+// Which subjects may become findings. Empty sets and zeros let everything pass.
+struct Filter {
+  std::set<Kind> kinds;
+  std::set<std::uint32_t> tgids;
+  std::set<std::string> comms;
+  std::set<std::uint16_t> ports;       // local or remote
+  std::set<std::uint32_t> netns;
+  std::set<std::uint64_t> cgroup_ids;  // v2
+  Severity min_severity = Severity::Warning;
+};
+
+struct DetectorOptions {
+  Thresholds thresholds;
+  Filter filter;
+  std::string hooks;                 // for Finding::quality
+  std::vector<std::string> missing;
+};
+
+struct Counts {
+  std::uint64_t opened = 0;
+  std::uint64_t open = 0;
+  bool any_warning = false;   // opened since start, whether or not still open
+  bool any_critical = false;
+};
+
+class Detector {
+ public:
+  explicit Detector(DetectorOptions options) : options_(std::move(options)) {}
+
+  // What changed with the model's latest tick. Call once per tick.
+  std::vector<Finding> evaluate(const model::Model& model);
+  // Resolves everything that is open: the observer stops.
+  std::vector<Finding> finish(const model::Model& model);
+
+  // Some member ripens within two ticks and its holders have not been looked at lately: ask the source to walk them
+  // with the next tick. A finding is not opened before that, unless no walk comes.
+  bool wants_holders() const { return wants_holders_; }
+  const Counts& counts() const { return counts_; }
+
+ private:
+  struct Open {
+    std::uint64_t id = 0;
+    std::uint32_t sequence = 0;
+    Severity severity = Severity::Warning;
+    MonoTime since;
+    bool since_is_lower_bound = false;
+    std::set<std::uint64_t> members;
+    MonoTime last_true;
+    MonoTime last_said;
+    Duration next_pause{};
+    std::uint64_t said_count = 0;
+    double said_weight = 0;
+    std::uint64_t lost_at_start = 0;
+    Finding last;  // for its resolution
+  };
+
+  std::vector<Verdict> collect(const model::Model& model);
+  bool passes(const model::Model& model, const Verdict& verdict) const;
+  bool holders_verified(const model::Model& model, const Verdict& verdict) const;
+  Finding make(const model::Model& model, Open& open, std::vector<Verdict> members, Phase phase);
+  Finding resolve(const model::Model& model, Open& open, Resolution resolution);
+  Resolution reason_of(const model::Model& model, const Subject& subject, const Open& open) const;
+  bool worth_saying(const Open& open, const std::vector<Verdict>& members, MonoTime now) const;
+
+  DetectorOptions options_;
+  std::map<Subject, Open> open_;
+  std::map<Subject, MonoTime> unverified_since_;
+  std::set<std::pair<Kind, std::uint64_t>> open_members_;
+  bool wants_holders_ = false;
+  Counts counts_;
+};
+
+}  // namespace laggard::detect

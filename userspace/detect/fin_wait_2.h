@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include "detect/rule.h"
+
+namespace laggard::detect {
+
+void judge_fin_wait_2(const Context& context, std::vector<Verdict>& verdicts);
+void describe_fin_wait_2(const Context& context, std::span<const Verdict> members, Finding& finding);
+
+inline constexpr Rule kFinWait2{Kind::FinWait2, judge_fin_wait_2, describe_fin_wait_2};
+
+}  // namespace laggard::detect

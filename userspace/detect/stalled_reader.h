@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include "detect/rule.h"
+
+namespace laggard::detect {
+
+void judge_stalled_reader(const Context& context, std::vector<Verdict>& verdicts);
+void describe_stalled_reader(const Context& context, std::span<const Verdict> members, Finding& finding);
+
+inline constexpr Rule kStalledReader{Kind::StalledReader, judge_stalled_reader, describe_stalled_reader};
+
+}  // namespace laggard::detect

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: MIT
+// Every number that decides something, with the default and the option that changes it (DESIGN section 3).
+#pragma once
+
+#include <cstdint>
+
+#include "base/time.h"
+
+namespace laggard::detect {
+
+struct Thresholds {
+  Duration lag = std::chrono::seconds(1);             // --lag
+  Duration hold = std::chrono::seconds(5);            // --hold
+  std::uint64_t bite_bytes = 4096;                    // --bite
+  Duration stall = std::chrono::seconds(10);          // --stall
+  Duration close_wait = std::chrono::seconds(60);     // --close-wait
+  Duration fin_wait = std::chrono::seconds(60);       // --fin-wait
+  Duration memory_window = std::chrono::seconds(30);  // --memory-window
+  std::uint64_t memory_growth_bytes = 8 << 20;        // --memory-growth
+};
+
+}  // namespace laggard::detect

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+// One socket over time.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <vector>
+
+#include "model/stream_age.h"
+#include "model/tick.h"
+
+namespace laggard::model {
+
+struct ModelOptions {
+  Duration window = std::chrono::seconds(5);         // how far back the standing queue's history goes: --hold
+  Duration memory_window = std::chrono::seconds(30); // the same for memory
+  std::size_t max_connections = 200'000;             // beyond it new ones are refused, and counted
+};
+
+class Connection {
+ public:
+  // `sample` must not be older than the last one.
+  void observe(const SocketSample& sample, const ModelOptions& options);
+
+  const SocketSample& latest() const { return latest_; }
+  MonoTime first_seen() const { return first_seen_; }
+  const StreamAge& receive() const { return receive_; }
+  const StreamAge& send() const { return send_; }
+
+  // The receive queue has not been seen empty since then; unknown where it is empty now. A read that found nothing and
+  // the exact minimum after reads count as seeing; emptiness under our own closed window does not (DESIGN 5.2).
+  MonoTime standing_since() const { return standing_since_; }
+  // Looks since standing_since or the window's start, whichever is later, and the last one before the window.
+  const std::deque<SocketSample>& history() const { return history_; }
+  // How often the consumed position moved between two looks of `history`.
+  int moves_in_history() const;
+  // The lag at each look of `history`, in seconds.
+  std::vector<double> lags_in_history() const { return {lags_.begin(), lags_.end()}; }
+
+  // Bytes read by user space over the last half to whole memory window.
+  std::uint64_t recent_read_bytes() const { return latest_.read_bytes - marks_[0].read_bytes; }
+  std::uint64_t recent_drops() const { return latest_.drops - marks_[0].drops; }
+
+  // All processes that hold the socket, as of the last walk; unknown time: never walked since we know the socket.
+  const std::vector<ProcessId>& holders() const { return holders_; }
+  MonoTime holders_checked() const { return holders_checked_; }
+  void set_holders(std::vector<ProcessId> holders, MonoTime when);
+
+  // Who to name: the first holder, else who connected, listened or read first.
+  ProcessId process() const { return holders_.empty() ? latest_.owner : holders_.front(); }
+
+ private:
+  struct Mark {
+    MonoTime time;
+    std::uint64_t read_bytes = 0;
+    std::uint64_t drops = 0;
+  };
+  bool proves_emptiness(const SocketSample& sample) const;
+
+  SocketSample latest_;
+  MonoTime first_seen_;
+  MonoTime standing_since_;
+  std::uint32_t empty_epoch_ = 0;  // the epoch whose minimum of 0 was already taken into account
+  StreamAge receive_;
+  StreamAge send_;
+  std::deque<SocketSample> history_;
+  std::deque<double> lags_;  // seconds, beside history_
+  std::array<Mark, 2> marks_{};
+  std::vector<ProcessId> holders_;
+  MonoTime holders_checked_;
+};
+
+}  // namespace laggard::model

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT
+#include "model/model.h"
+
+#include <algorithm>
+
+namespace laggard::model {
+
+void Model::apply(const Tick& tick)
+{
+  if (!known(started_))
+    started_ = tick.time;
+  else
+    interval_ = tick.time - now_;
+  now_ = tick.time;
+  facts_ = tick;
+  facts_.sockets.clear();
+  facts_.gone.clear();
+  facts_.holders.clear();
+  facts_.processes.clear();
+
+  apply_sockets(tick);
+  apply_holders(tick);
+  apply_processes(tick);
+  index_senders();
+}
+
+void Model::apply_sockets(const Tick& tick)
+{
+  destroyed_.clear();
+  if (tick.swept)
+    listeners_.clear();
+  std::unordered_set<std::uint64_t> present;
+  for (const SocketSample& sample : tick.sockets) {
+    if (tick.swept)
+      present.insert(sample.cookie);
+    if (sample.is_listener())
+      listeners_.insert({sample.netns, sample.tuple.local.port});
+    auto known = connections_.find(sample.cookie);
+    if (known == connections_.end()) {
+      if (connections_.size() >= options_.max_connections) {
+        evicted_++;
+        continue;
+      }
+      known = connections_.try_emplace(sample.cookie).first;
+    }
+    // An announcement and the sweep can cross: never go back in time.
+    if (sample.time >= known->second.latest().time)
+      known->second.observe(sample, options_);
+  }
+  for (std::uint64_t cookie : tick.gone) {
+    connections_.erase(cookie);
+    destroyed_.insert(cookie);
+  }
+  // The kernel side shows every socket about which there is something to say; of the others it is enough to forget.
+  if (tick.swept)
+    std::erase_if(connections_, [&](const auto& entry) { return !present.contains(entry.first); });
+}
+
+void Model::apply_holders(const Tick& tick)
+{
+  if (!tick.walked_holders)
+    return;
+  std::unordered_map<std::uint64_t, std::vector<ProcessId>> holders;
+  for (const Holder& holder : tick.holders)
+    if (connections_.contains(holder.cookie))
+      holders[holder.cookie].push_back(holder.process);
+  for (auto& [cookie, connection] : connections_) {
+    std::vector<ProcessId> processes;
+    if (auto found = holders.find(cookie); found != holders.end())
+      processes = std::move(found->second);
+    std::sort(processes.begin(), processes.end());
+    processes.erase(std::unique(processes.begin(), processes.end()), processes.end());
+    // The one who reads comes first, else the one who opened it, else the lowest pid.
+    const SocketSample& latest = connection.latest();
+    auto first = std::find_if(processes.begin(), processes.end(),
+                              [&](ProcessId id) { return id.tgid == latest.reader_tgid; });
+    if (first == processes.end())
+      first = std::find(processes.begin(), processes.end(), latest.owner);
+    if (first != processes.end())
+      std::rotate(processes.begin(), first, std::next(first));
+    connection.set_holders(std::move(processes), now_);
+  }
+}
+
+void Model::apply_processes(const Tick& tick)
+{
+  if (!tick.walked_processes)
+    return;
+  std::unordered_set<ProcessId> present;
+  by_tgid_.clear();
+  for (const ProcessSample& sample : tick.processes) {
+    present.insert(sample.id);
+    by_tgid_[sample.id.tgid] = sample.id;
+    processes_[sample.id].observe(sample, now_, tick.host_shmem_bytes, options_);
+  }
+  std::erase_if(processes_, [&](const auto& entry) { return !present.contains(entry.first); });
+}
+
+void Model::index_senders()
+{
+  senders_.clear();
+  for (const auto& [cookie, connection] : connections_)
+    if (!connection.send().empty())
+      senders_.emplace(connection.latest().tuple, cookie);
+}
+
+const Connection* Model::find(std::uint64_t cookie) const
+{
+  auto found = connections_.find(cookie);
+  return found == connections_.end() ? nullptr : &found->second;
+}
+
+const Process* Model::find(ProcessId id) const
+{
+  auto found = processes_.find(id);
+  return found == processes_.end() ? nullptr : &found->second;
+}
+
+const Process* Model::find_tgid(std::uint32_t tgid) const
+{
+  auto found = by_tgid_.find(tgid);
+  return found == by_tgid_.end() ? nullptr : find(found->second);
+}
+
+const Connection* Model::peer_of(const Connection& connection) const
+{
+  const SocketSample& end = connection.latest();
+  if (end.transport != Transport::Tcp)
+    return nullptr;
+  const Connection* peer = nullptr;
+  auto [begin, last] = senders_.equal_range(end.tuple.reversed());
+  for (auto it = begin; it != last; ++it) {
+    const Connection& candidate = connections_.at(it->second);
+    // Loopback addresses mean something within one namespace only; other addresses may repeat between containers.
+    if (candidate.latest().netns == end.netns)
+      return &candidate;
+    const std::uint8_t first = end.tuple.local.address.bytes[0];
+    const bool loopback = end.tuple.local.address.is_ipv6 ? to_string(end.tuple.local.address) == "::1" : first == 127;
+    if (loopback)
+      continue;
+    if (peer != nullptr)
+      return nullptr;
+    peer = &candidate;
+  }
+  return peer;
+}
+
+bool Model::is_server_side(const SocketSample& sample) const
+{
+  if (sample.accepted || sample.is_listener())
+    return true;
+  if (sample.connected)
+    return false;
+  return listeners_.contains({sample.netns, sample.tuple.local.port});
+}
+
+}  // namespace laggard::model

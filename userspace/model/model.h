@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+// All sockets and processes over time. Fed with ticks, asked by rules; knows nothing of either's origin.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "model/connection.h"
+#include "model/process.h"
+
+namespace laggard::model {
+
+class Model {
+ public:
+  explicit Model(ModelOptions options) : options_(options) {}
+
+  void apply(const Tick& tick);
+
+  MonoTime now() const { return now_; }
+  MonoTime started() const { return started_; }
+  Duration interval() const { return interval_; }          // between the last two ticks
+  const Tick& last_tick_facts() const { return facts_; }   // without its samples
+  const ModelOptions& options() const { return options_; }
+
+  const std::unordered_map<std::uint64_t, Connection>& connections() const { return connections_; }
+  const std::unordered_map<ProcessId, Process>& processes() const { return processes_; }
+  const Connection* find(std::uint64_t cookie) const;
+  const Process* find(ProcessId id) const;
+  const Process* find_tgid(std::uint32_t tgid) const;
+
+  // Why a socket is not among the connections any more, as far as this tick knows.
+  bool was_destroyed(std::uint64_t cookie) const { return destroyed_.contains(cookie); }
+
+  // The other end of a connection, if it is on this host, is tracked and is the only candidate.
+  const Connection* peer_of(const Connection& connection) const;
+
+  // The endpoint that a person would name: the local one of an accepted connection or a listener, the remote one of a
+  // connection that this end opened.
+  bool is_server_side(const SocketSample& sample) const;
+
+  std::uint64_t evicted() const { return evicted_; }
+
+ private:
+  void apply_sockets(const Tick& tick);
+  void apply_holders(const Tick& tick);
+  void apply_processes(const Tick& tick);
+  void index_senders();
+
+  ModelOptions options_;
+  MonoTime now_;
+  MonoTime started_;
+  Duration interval_{};
+  Tick facts_;
+  std::unordered_map<std::uint64_t, Connection> connections_;
+  std::unordered_map<ProcessId, Process> processes_;
+  std::unordered_map<std::uint32_t, ProcessId> by_tgid_;
+  std::unordered_set<std::uint64_t> destroyed_;
+  std::set<std::pair<std::uint32_t, std::uint16_t>> listeners_;  // (netns, port)
+  std::multimap<Tuple, std::uint64_t> senders_;  // those with bytes that the peer has not taken
+  std::uint64_t evicted_ = 0;
+};
+
+}  // namespace laggard::model

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+#include "model/process.h"
+
+#include <algorithm>
+
+namespace laggard::model {
+namespace {
+
+constexpr int kLooksPerMemoryWindow = 30;  // 435 pairs for Theil-Sen
+
+// Mapping pages that exist already grows a process's share, not the host's: count no more than the host gained.
+double grown_bytes(const Process::Look& first, const Process::Look& look)
+{
+  const auto difference = [](std::uint64_t a, std::uint64_t b) { return static_cast<double>(a) - static_cast<double>(b); };
+  const double shmem = difference(look.shmem_bytes, first.shmem_bytes);
+  const double host = difference(look.host_shmem_bytes, first.host_shmem_bytes);
+  return difference(look.private_bytes, first.private_bytes) + std::min(shmem, std::max(host, 0.0));
+}
+
+}  // namespace
+
+void Process::observe(const ProcessSample& sample, MonoTime now, std::uint64_t host_shmem_bytes,
+                      const ModelOptions& options)
+{
+  latest_ = sample;
+  // The newest look is always there; the one before it goes if the two are closer than the window needs.
+  const std::size_t n = history_.size();
+  if (n >= 2 && history_[n - 1].time - history_[n - 2].time < options.memory_window / kLooksPerMemoryWindow)
+    history_.pop_back();
+  history_.push_back({now, sample.anon_bytes + sample.swap_bytes, sample.shmem_bytes, host_shmem_bytes, sample.read_bytes});
+  while (history_.size() > 2 && history_[1].time <= now - options.memory_window)
+    history_.pop_front();
+}
+
+MemoryTrend memory_trend(const Process& process, const ModelOptions& options)
+{
+  MemoryTrend trend;
+  const auto& history = process.history();
+  if (history.size() < 4)
+    return trend;
+  const Process::Look& first = history.front();
+  const Process::Look& last = history.back();
+  trend.covers_window = last.time - first.time >= options.memory_window;
+
+  std::vector<Point> points;
+  points.reserve(history.size());
+  for (const Process::Look& look : history)
+    points.push_back({seconds(look.time - first.time), grown_bytes(first, look)});
+  // Cheap first: most processes do not grow at all.
+  if (points.back().y <= 0)
+    return trend;
+  trend.bytes_per_second = theil_sen_slope(points);
+  trend.growth_bytes = trend.bytes_per_second * seconds(options.memory_window);
+  trend.significant = rises_significantly(points);
+  const double last_third = points.back().x * 2 / 3;
+  const auto tail = std::find_if(points.begin(), points.end(), [&](const Point& point) { return point.x >= last_third; });
+  trend.goes_on = theil_sen_slope({tail, points.end()}) >= trend.bytes_per_second / 2;
+  // A total that fell was forgotten by the kernel side and started again.
+  trend.read_bytes = last.read_bytes >= first.read_bytes ? last.read_bytes - first.read_bytes : last.read_bytes;
+  const double grown = trend.bytes_per_second * points.back().x;
+  trend.retained_ratio = trend.read_bytes > 0 ? grown / static_cast<double>(trend.read_bytes) : 0;
+  return trend;
+}
+
+}  // namespace laggard::model

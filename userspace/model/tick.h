@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT
+// What one look at the host brought. Made by source/decode from wire records, live or recorded, and by nothing else.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/time.h"
+#include "model/net.h"
+
+namespace laggard::model {
+
+inline constexpr std::size_t kSizeBuckets = 21;  // bucket b: reads of [2^b, 2^(b+1)) bytes; the last from 1 MiB up
+using SizeHistogram = std::array<std::uint32_t, kSizeBuckets>;  // totals mod 2^32
+
+// A socket at a moment. Counters are totals since the kernel side first knew the socket; only differences mean anything.
+struct SocketSample {
+  std::uint64_t cookie = 0;  // unique for the life of the kernel
+  MonoTime time;
+  Transport transport = Transport::Tcp;
+  TcpState state = TcpState::Close;
+  Tuple tuple;
+  std::uint32_t netns = 0;      // inode of the network namespace
+  std::uint64_t cgroup_id = 0;  // cgroup v2; 0 = none
+  std::uint64_t inode = 0;      // of the socket file; 0 = none
+  ProcessId owner;              // who connected, listened, read or held it first
+  std::uint32_t reader_tgid = 0;
+
+  bool older_than_observer = false;
+  bool accepted = false;
+  bool connected = false;
+  bool has_file = false;    // some process holds it
+  bool eof_seen = false;    // a read returned 0
+  bool eof_eaten = false;   // one read took the last data and the FIN
+  bool peer_closed = false; // FIN received
+
+  // Receive side. TCP positions count bytes, UDP positions count datagrams; rcv_nxt - copied_seq is what is unread.
+  std::uint32_t unread_bytes = 0;  // TCP: SIOCINQ. UDP: Recv-Q of ss, kernel memory of the queued datagrams
+  std::uint32_t rcv_nxt = 0;
+  std::uint32_t copied_seq = 0;
+  std::uint32_t rcv_window_left = 0;
+  std::uint32_t rcv_mss = 0;
+  std::uint32_t rmem_bytes = 0;  // kernel memory that the receive queue holds
+  std::uint32_t rcvbuf_bytes = 0;
+  std::uint32_t queued_packets = 0;
+  std::uint64_t drops = 0;
+  MonoTime last_arrival;  // TCP
+
+  // Send side, TCP.
+  std::uint32_t snd_una = 0;
+  std::uint32_t write_seq = 0;
+  std::uint32_t snd_wnd = 0;
+  Duration rwnd_limited{};
+  std::uint64_t bytes_received = 0;
+  std::uint64_t bytes_acked = 0;
+
+  // Listening.
+  std::uint32_t ack_backlog = 0;
+  std::uint32_t max_ack_backlog = 0;
+
+  // User reads.
+  std::uint32_t read_epoch = 0;                   // the epoch of min and max; 0 = never read
+  std::optional<std::uint32_t> min_unread_bytes;  // absent: no read of that epoch could prove anything
+  std::uint32_t max_unread_bytes = 0;
+  std::uint64_t reads = 0;
+  std::uint64_t read_bytes = 0;
+  std::uint64_t closed_window_reads = 0;
+  std::uint64_t empty_reads = 0;
+  std::uint32_t run_bytes = 0;  // the latest run_reads reads returned exactly this much; not in `sizes`
+  std::uint64_t run_reads = 0;
+  SizeHistogram sizes{};
+  MonoTime last_read;    // unknown: never since we look
+  MonoTime opened;       // unknown: before we looked, or never
+  MonoTime peer_closed_at;
+  MonoTime shutdown_at;  // our FIN
+
+  bool is_listener() const { return transport == Transport::Tcp && state == TcpState::Listen; }
+};
+
+struct ProcessSample {
+  ProcessId id;
+  std::string comm;  // as the program set it: any bytes
+  std::uint32_t vpid = 0;
+  std::uint32_t uid = 0;
+  std::uint64_t cgroup_id = 0;
+  std::uint64_t anon_bytes = 0;  // resident anonymous memory
+  std::uint64_t swap_bytes = 0;
+  std::uint64_t shmem_bytes = 0;  // resident shared memory, mapped by others or not
+  std::uint64_t error_bytes = 0;  // each of the three may be off by this
+  std::uint64_t read_bytes = 0;   // total of all its sockets, closed ones included
+};
+
+struct Holder {
+  std::uint64_t cookie = 0;
+  ProcessId process;
+  std::uint32_t fd = 0;
+};
+
+// Totals since start.
+struct Losses {
+  std::uint64_t ring_full = 0;    // socket records
+  std::uint64_t no_storage = 0;   // sockets that the kernel had no memory to track
+  std::uint64_t no_totals = 0;    // per-process byte totals
+  std::uint64_t total() const { return ring_full + no_storage + no_totals; }
+};
+
+struct Tick {
+  MonoTime time;
+  WallTime wall_time;
+  Duration since_boot{};          // includes suspend; what ProcessId::start_ns counts in
+  std::uint32_t epoch = 0;
+  bool swept = false;             // every tracked socket was looked at: one that is not here is idle, drained or gone
+  bool walked_holders = false;    // `holders` is all of them
+  bool walked_processes = false;  // `processes` is all of them
+  Duration sweep_cpu{};
+  Duration sweep_period{};
+  std::uint64_t sockets_visited = 0;
+  std::uint64_t host_available_bytes = 0;  // 0 = unknown
+  std::uint64_t host_shmem_bytes = 0;      // 0 = unknown
+  Losses lost;
+  std::vector<SocketSample> sockets;  // oldest first; one socket may appear more than once
+  std::vector<std::uint64_t> gone;    // cookies
+  std::vector<Holder> holders;
+  std::vector<ProcessSample> processes;
+
+  WallTime started_at(ProcessId id) const
+  {
+    return wall_time - (since_boot - Duration{static_cast<std::int64_t>(id.start_ns)});
+  }
+};
+
+}  // namespace laggard::model

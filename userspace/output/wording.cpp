@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: MIT
+#include "output/wording.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/units.h"
+#include "output/escape.h"
+
+namespace laggard::output {
+namespace {
+
+std::string counted(std::uint64_t count, std::string_view thing)
+{
+  return fmt::format("{} {}{}", count, thing, count == 1 ? "" : "s");
+}
+
+std::string losses_words(const model::Losses& lost)
+{
+  std::vector<std::string> kinds;
+  if (lost.ring_full > 0)
+    kinds.push_back(fmt::format("{} ring full", lost.ring_full));
+  if (lost.no_storage > 0)
+    kinds.push_back(fmt::format("{} no socket storage", lost.no_storage));
+  if (lost.no_totals > 0)
+    kinds.push_back(fmt::format("{} no process totals", lost.no_totals));
+  return fmt::format("{} lost ({})", counted(lost.total(), "record"), join(kinds, ", "));
+}
+
+}  // namespace
+
+std::string join(const std::vector<std::string>& parts, std::string_view separator)
+{
+  return fmt::format("{}", fmt::join(parts, separator));
+}
+
+std::string process_words(const detect::ProcessRef& process)
+{
+  if (!process.id)
+    return "unknown process";
+  if (process.comm.empty())
+    return fmt::format("pid {}", process.id.tgid);
+  return fmt::format("{}[{}]", visible(process.comm, {.escape_backslash = true}), process.id.tgid);
+}
+
+bool has_peer(const model::Tuple& tuple) { return !tuple.peer.address.is_unspecified() || tuple.peer.port != 0; }
+
+std::string tuple_words(const model::Tuple& tuple, std::string_view arrow)
+{
+  return has_peer(tuple) ? fmt::format("{} {} {}", to_string(tuple.local), arrow, to_string(tuple.peer))
+                         : to_string(tuple.local);
+}
+
+std::string place_words(const detect::Finding& finding, std::string_view arrow)
+{
+  if (!finding.socket)
+    return {};
+  const detect::SocketRef& socket = *finding.socket;
+  if (!finding.is_group)
+    return tuple_words(socket.tuple, arrow);
+  const bool peer = has_peer(socket.tuple);
+  const bool local_end = socket.accepted || !peer;
+  return fmt::format("{} {} {}", counted(finding.count, peer ? "connection" : "socket"), local_end ? "on" : "to",
+                     to_string(local_end ? socket.tuple.local : socket.tuple.peer));
+}
+
+std::string resolution_words(const detect::Finding& finding)
+{
+  std::string words{finding.resolution ? to_string(*finding.resolution) : "reason unknown"};
+  std::ranges::replace(words, '_', ' ');
+  return words;
+}
+
+std::string hooks_words(const Observer& observer)
+{
+  std::vector<std::string> parts;
+  for (const HookChoice& choice : observer.hooks)
+    parts.push_back(choice.feed + '=' + (choice.hook.empty() ? "off" : choice.hook));
+  return join(parts, " ");
+}
+
+std::string finding_message(const detect::Finding& finding)
+{
+  const std::string place = place_words(finding, "<-");
+  std::string message = fmt::format("{}{}{} {}", process_words(finding.process), place.empty() ? "" : " ", place,
+                                    to_string(finding.kind));
+  if (finding.phase == detect::Phase::Resolved)
+    message += fmt::format(" resolved after {}{}, {}; before that", finding.start_is_lower_bound ? "at least " : "",
+                           format_duration(finding.duration), resolution_words(finding));
+  return message + ": " + visible(finding.message);
+}
+
+std::string started_message(const Observer& observer)
+{
+  std::vector<std::string> off;
+  for (const HookChoice& choice : observer.hooks)
+    if (choice.hook.empty())
+      off.push_back(choice.feed);
+  std::string feeds = counted(observer.hooks.size(), "feed");
+  if (!off.empty())
+    feeds = fmt::format("{} of {} ({} off)", observer.hooks.size() - off.size(), feeds, join(off, ", "));
+  std::string message = fmt::format("laggard {} {} {}, kernel {}: {}", observer.version,
+                                    observer.replayed_from.empty() ? "watching" : "replaying a recording of",
+                                    observer.host_name.empty() ? "this host" : observer.host_name,
+                                    observer.kernel.empty() ? "unknown" : observer.kernel, feeds);
+  if (!observer.missing.empty())
+    message += "; not visible: " + join(observer.missing, "; ");
+  return visible(message);
+}
+
+std::string degraded_message(const Degraded& degraded)
+{
+  std::string message = degraded.message;
+  if (degraded.lost.total() > 0)
+    message += "; " + losses_words(degraded.lost);
+  return visible(message);
+}
+
+std::string stopped_message(const Summary& summary)
+{
+  const std::string span = format_duration(summary.observed);
+  std::string message;
+  if (summary.findings_opened > 0)
+    message = fmt::format("{} in {}, {} still open", counted(summary.findings_opened, "finding"), span,
+                          summary.findings_open);
+  if (summary.incomplete)
+    message = message.empty()
+                  ? fmt::format("could not look at everything for {}: no finding does not mean that all is well", span)
+                  : "could not look at everything, there may be more: " + message;
+  else if (message.empty())
+    message = fmt::format("nothing found in {}", span);
+  message += fmt::format("; {}, {}", counted(summary.sockets_tracked, "socket"), counted(summary.ticks, "look"));
+  if (summary.lost.total() > 0)
+    message += ", " + losses_words(summary.lost);
+  if (!summary.reason.empty())
+    message += "; ended: " + summary.reason;
+  return visible(message);
+}
+
+std::string socket_message(const SocketLine& line)
+{
+  const model::SocketSample& sample = line.sample;
+  std::string message = fmt::format("{} {} {}: ", process_words(line.process), to_string(sample.transport),
+                                    tuple_words(sample.tuple, "<-"));
+  if (sample.is_listener())
+    return message + fmt::format("{} of {} waiting to be accepted", sample.ack_backlog, sample.max_ack_backlog);
+  message += fmt::format("{} unread", format_bytes(sample.unread_bytes));
+  if (line.oldest_unread_at_least)
+    message += fmt::format(", the oldest for at least {}", format_duration(*line.oldest_unread_at_least));
+  return message;
+}
+
+}  // namespace laggard::output

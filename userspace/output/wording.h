@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT
+// Sentences that more than one format says. What comes from programs is already escaped in them; see escape.h.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "output/sink.h"
+
+namespace laggard::output {
+
+std::string process_words(const detect::ProcessRef& process);  // "qt-viewer[4121]"
+// "10.0.0.7:52114 <- 10.0.0.9:17725", "551 connections to 10.0.0.9:80", "*:53"; empty where the subject is a process.
+std::string place_words(const detect::Finding& finding, std::string_view arrow);
+std::string tuple_words(const model::Tuple& tuple, std::string_view arrow);
+bool has_peer(const model::Tuple& tuple);
+
+std::string resolution_words(const detect::Finding& finding);  // "process exited"
+std::string hooks_words(const Observer& observer);             // "reads=tp_btf/sock_recv_length memory=off"
+
+std::string finding_message(const detect::Finding& finding);
+std::string started_message(const Observer& observer);
+std::string degraded_message(const Degraded& degraded);
+// Nothing found and could not look differ in the first words.
+std::string stopped_message(const Summary& summary);
+std::string socket_message(const SocketLine& line);
+
+std::string join(const std::vector<std::string>& parts, std::string_view separator);
+
+}  // namespace laggard::output

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: MIT
+#include "source/decode.h"
+
+#include <fmt/format.h>
+#include <laggard/abi/records.h>
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace laggard::source {
+namespace {
+
+// A longer record comes from a newer writer: its tail is ignored. A shorter one: the missing tail is 0, "absent".
+template <class Record>
+Record take(std::span<const std::byte> bytes)
+{
+  Record record{};
+  std::memcpy(&record, bytes.data(), std::min(bytes.size(), sizeof record));
+  return record;
+}
+
+// A damaged recording must not overflow what is computed from its times: 2^60 ns are 36 years of uptime.
+Duration bounded(std::uint64_t ns, std::uint64_t limit_ns = 1ULL << 60)
+{
+  return Duration{static_cast<std::int64_t>(std::min(ns, limit_ns))};
+}
+
+MonoTime time_of(std::uint64_t ns) { return MonoTime{bounded(ns)}; }
+
+model::ProcessId process_of(std::uint32_t tgid, std::uint64_t start_ns)
+{
+  return {tgid, static_cast<std::uint64_t>(bounded(start_ns).count())};
+}
+
+model::Address address_of(const __u8 (&bytes)[16], __u8 family)
+{
+  static constexpr __u8 kMapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+  model::Address address;
+  if (family == AF_INET6 && std::memcmp(bytes, kMapped, sizeof kMapped) != 0) {
+    std::memcpy(address.bytes.data(), bytes, 16);
+    address.is_ipv6 = true;
+  } else {
+    std::memcpy(address.bytes.data(), bytes + (family == AF_INET6 ? 12 : 0), 4);
+  }
+  return address;
+}
+
+void add(model::Tick& tick, const laggard_tick_record& record)
+{
+  tick.time = time_of(record.mono_ns);
+  tick.wall_time = WallTime{bounded(record.realtime_ns, 1ULL << 62)};
+  tick.since_boot = bounded(record.boottime_ns);
+  tick.epoch = record.header.epoch;
+  tick.swept = (record.coverage & LAGGARD_COVERS_SWEEP) != 0;
+  tick.walked_holders = (record.coverage & LAGGARD_COVERS_HOLDERS) != 0;
+  tick.walked_processes = (record.coverage & LAGGARD_COVERS_PROCESSES) != 0;
+  tick.sweep_cpu = std::chrono::microseconds(record.sweep_cpu_us);
+  tick.sweep_period = bounded(record.sweep_period_ns);
+  tick.sockets_visited = record.sockets_visited;
+  tick.host_available_bytes = record.host_memory_available_bytes;
+  tick.host_shmem_bytes = record.host_shmem_bytes;
+  tick.lost.ring_full = record.lost[LAGGARD_LOST_RING_FULL];
+  tick.lost.no_storage = record.lost[LAGGARD_LOST_NO_STORAGE];
+  tick.lost.no_totals = record.lost[LAGGARD_LOST_NO_TOTALS];
+}
+
+void add(model::Tick& tick, const laggard_socket_record& record)
+{
+  model::SocketSample& sample = tick.sockets.emplace_back();
+  sample.cookie = record.cookie;
+  sample.time = time_of(record.mono_ns);
+  sample.transport = record.protocol == IPPROTO_UDP ? model::Transport::Udp : model::Transport::Tcp;
+  sample.state = static_cast<model::TcpState>(record.state);
+  sample.tuple = {{address_of(record.local, record.family), record.local_port},
+                  {address_of(record.peer, record.family), record.peer_port}};
+  sample.netns = record.netns;
+  sample.cgroup_id = record.cgroup_id;
+  sample.inode = record.inode;
+  sample.owner = process_of(record.owner_tgid, record.owner_start_ns);
+  sample.reader_tgid = record.reader_tgid;
+
+  const auto flag = [&record](__u32 bit) { return (record.flags & bit) != 0; };
+  sample.older_than_observer = flag(LAGGARD_F_SEEDED);
+  sample.accepted = flag(LAGGARD_F_ACCEPTED);
+  sample.connected = flag(LAGGARD_F_CONNECTED);
+  sample.has_file = flag(LAGGARD_F_HAS_FILE);
+  sample.eof_seen = flag(LAGGARD_F_EOF_SEEN);
+  sample.eof_eaten = flag(LAGGARD_F_EOF_EATEN);
+  sample.peer_closed = flag(LAGGARD_F_SOCK_DONE);
+
+  sample.unread_bytes = record.unread_bytes;
+  sample.rcv_nxt = record.rcv_nxt;
+  sample.copied_seq = record.copied_seq;
+  sample.rcv_window_left = record.rcv_window_left;
+  sample.rcv_mss = record.rcv_mss;
+  sample.rmem_bytes = record.sk_rmem_alloc;
+  sample.rcvbuf_bytes = record.sk_rcvbuf;
+  sample.queued_packets = record.queued_packets;
+  sample.drops = record.drops;
+  sample.last_arrival = time_of(record.last_arrival_ns);
+  sample.snd_una = record.snd_una;
+  sample.write_seq = record.write_seq;
+  sample.snd_wnd = record.snd_wnd;
+  sample.rwnd_limited = bounded(record.rwnd_limited_ns);
+  sample.bytes_received = record.bytes_received;
+  sample.bytes_acked = record.bytes_acked;
+  sample.ack_backlog = record.sk_ack_backlog;
+  sample.max_ack_backlog = record.sk_max_ack_backlog;
+
+  sample.read_epoch = record.read_epoch;
+  if (record.read_epoch != 0 && record.min_unread_bytes != LAGGARD_UNKNOWN_U32)
+    sample.min_unread_bytes = record.min_unread_bytes;
+  sample.max_unread_bytes = record.max_unread_bytes;
+  sample.reads = record.reads;
+  sample.read_bytes = record.read_bytes;
+  sample.closed_window_reads = record.closed_window_reads;
+  sample.empty_reads = record.empty_reads;
+  sample.run_bytes = record.run_bytes;
+  sample.run_reads = record.run_reads;
+  static_assert(model::kSizeBuckets == LAGGARD_SIZE_BUCKETS);
+  std::copy(std::begin(record.sizes), std::end(record.sizes), sample.sizes.begin());
+  sample.last_read = time_of(record.last_read_ns);
+  sample.opened = time_of(record.opened_ns);
+  sample.peer_closed_at = time_of(record.peer_closed_ns);
+  sample.shutdown_at = time_of(record.shutdown_ns);
+}
+
+void add(model::Tick& tick, const laggard_gone_record& record) { tick.gone.push_back(record.cookie); }
+
+void add(model::Tick& tick, const laggard_holder_record& record)
+{
+  tick.holders.push_back({record.cookie, process_of(record.tgid, record.start_ns), record.fd});
+}
+
+// Needs the page size, which the TICK record carries: set before any process is added.
+void add(model::Tick& tick, const laggard_process_record& record, std::uint64_t page_bytes)
+{
+  model::ProcessSample& sample = tick.processes.emplace_back();
+  sample.id = process_of(record.tgid, record.start_ns);
+  sample.comm.assign(record.comm, strnlen(record.comm, sizeof record.comm));
+  sample.vpid = record.vpid;
+  sample.uid = record.uid;
+  sample.cgroup_id = record.cgroup_id;
+  sample.anon_bytes = record.anon_pages * page_bytes;
+  sample.swap_bytes = record.swap_pages * page_bytes;
+  sample.shmem_bytes = record.shmem_pages * page_bytes;
+  sample.error_bytes = record.rss_error_pages * page_bytes;
+  sample.read_bytes = record.read_bytes;
+}
+
+}  // namespace
+
+Result<model::Tick> decode(std::span<const std::byte> raw)
+{
+  model::Tick tick;
+  std::uint64_t page_bytes = 0;
+  for (std::size_t offset = 0; offset < raw.size();) {
+    const std::span<const std::byte> rest = raw.subspan(offset);
+    if (rest.size() < sizeof(laggard_record_header))
+      return failure(fmt::format("{} stray bytes at the end of a tick", rest.size()));
+    const auto header = take<laggard_record_header>(rest.first(sizeof(laggard_record_header)));
+    if (header.size < sizeof header || header.size > rest.size())
+      return failure(fmt::format("record of kind {} at offset {} claims {} bytes of {}", header.kind, offset, header.size,
+                                 rest.size()));
+    const std::span<const std::byte> bytes = rest.first(header.size);
+    if ((offset == 0) != (header.kind == LAGGARD_RECORD_TICK))
+      return failure("a tick must begin with its one TICK record");
+    switch (header.kind) {
+      case LAGGARD_RECORD_TICK: {
+        const auto record = take<laggard_tick_record>(bytes);
+        page_bytes = record.page_bytes;
+        add(tick, record);
+        break;
+      }
+      case LAGGARD_RECORD_SOCKET: add(tick, take<laggard_socket_record>(bytes)); break;
+      case LAGGARD_RECORD_GONE: add(tick, take<laggard_gone_record>(bytes)); break;
+      case LAGGARD_RECORD_HOLDER: add(tick, take<laggard_holder_record>(bytes)); break;
+      case LAGGARD_RECORD_PROCESS: add(tick, take<laggard_process_record>(bytes), page_bytes); break;
+      default: break;  // from a newer writer
+    }
+    offset += header.size;
+  }
+  if (raw.empty())
+    return failure("a tick must begin with its one TICK record");
+  return tick;
+}
+
+}  // namespace laggard::source

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT
+// What this host and this process allow us, in sentences.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+
+namespace laggard::source::live {
+
+struct HostFacts {
+  std::string kernel;         // uname -r
+  std::string architecture;
+  bool has_btf = false;
+  std::string lockdown;       // "none", "integrity", "confidentiality"; empty: unknown
+  bool has_bpf = false;       // CAP_BPF or CAP_SYS_ADMIN, effective
+  bool has_perfmon = false;   // CAP_PERFMON or CAP_SYS_ADMIN, effective
+  bool has_sys_ptrace = false;
+  bool has_dac_read_search = false;
+  bool has_sys_resource = false;
+  bool initial_pid_ns = true;
+  bool initial_user_ns = true;
+  int unprivileged_bpf_disabled = -1;  // -1: unknown
+  int perf_event_paranoid = -1;
+  std::uint64_t memlock_bytes = 0;     // RLIMIT_MEMLOCK, soft
+  std::uint32_t uid = 0;
+  std::vector<std::string> capabilities;  // effective, "bpf", "perfmon", ...
+};
+HostFacts host_facts();
+
+// The one reason that makes loading hopeless, with the next step; empty: try.
+std::string obstacle_to_loading();
+
+// Gives up every capability and becomes nobody; keeps CAP_BPF only where `keep_bpf`. For good.
+Result<void> drop_privileges(bool keep_bpf);
+
+}  // namespace laggard::source::live

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: MIT
+#include "source/live/live_source.h"
+
+#include <bpf/bpf.h>
+#include <fmt/format.h>
+#include <laggard/abi/records.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+#include <fstream>
+
+#include "base/fd.h"
+#include "source/live/host.h"
+
+namespace laggard::source::live {
+namespace {
+
+constexpr std::size_t kReadBytes = 64 << 10;  // bpf_seq_read() gives at most 8 pages at a time
+// Walks happen at every tick or every two while they are cheap; there is no use in looking more often.
+constexpr Duration kShortestPeriod = std::chrono::milliseconds(50);
+
+Duration clock_now(clockid_t clock)
+{
+  timespec time{};
+  ::clock_gettime(clock, &time);
+  return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
+}
+
+struct HostMemory {
+  std::uint64_t available_bytes = 0;
+  std::uint64_t shmem_bytes = 0;
+};
+
+HostMemory host_memory()
+{
+  HostMemory memory;
+  std::ifstream file{"/proc/meminfo"};
+  std::string key, unit;
+  std::uint64_t kib = 0;
+  while (file >> key >> kib && std::getline(file, unit)) {
+    if (key == "MemAvailable:")
+      memory.available_bytes = kib << 10;
+    if (key == "Shmem:") {
+      memory.shmem_bytes = kib << 10;
+      break;
+    }
+  }
+  return memory;
+}
+
+int keep_record(void* context, void* data, std::size_t size)
+{
+  auto& pending = *static_cast<RawTick*>(context);
+  const auto* bytes = static_cast<const std::byte*>(data);
+  pending.insert(pending.end(), bytes, bytes + size);
+  return 0;
+}
+
+}  // namespace
+
+void Pacer::spent(MonoTime now, Duration cpu)
+{
+  const auto needed = Duration{static_cast<std::int64_t>(static_cast<double>(cpu.count()) / max_share_)};
+  period_ = std::max(needed, kShortestPeriod);
+  next_ = now + period_;
+}
+
+LiveSource::LiveSource(Loaded loaded, const LiveOptions& options)
+    : plan_(std::move(loaded.plan)),
+      skeleton_(std::move(loaded.skeleton)),
+      sweep_pacer_(options.max_cpu / 2),
+      holders_pacer_(options.max_cpu / 2)
+{
+}
+
+LiveSource::~LiveSource() = default;
+
+Result<std::unique_ptr<LiveSource>> LiveSource::open(const LiveOptions& options)
+{
+  auto loaded = load_best(options.forced_hooks, options.feeds);
+  if (!loaded)
+    return tl::make_unexpected(loaded.error());
+  std::unique_ptr<LiveSource> source{new LiveSource(std::move(*loaded), options)};
+  if (auto started = source->start(); !started)
+    return tl::make_unexpected(started.error());
+  return source;
+}
+
+Result<void> LiveSource::start()
+{
+  ring_.reset(ring_buffer__new(bpf_map__fd(skeleton_->maps.ring), keep_record, &pending_, nullptr));
+  if (!ring_)
+    return errno_failure("cannot map the ring buffer");
+  // Sockets that are older than us get their state here; what the walk prints belongs to the first tick.
+  RawTick seeded;
+  return walk(skeleton_->links.holders, seeded);
+}
+
+bool LiveSource::has(std::string_view feed) const
+{
+  const auto choice = std::ranges::find(plan_.choices, feed, &model::HookChoice::feed);
+  return choice != plan_.choices.end() && !choice->hook.empty();
+}
+
+Result<void> LiveSource::walk(bpf_link* link, RawTick& into)
+{
+  Fd iterator{bpf_iter_create(bpf_link__fd(link))};
+  if (!iterator)
+    return errno_failure("cannot open a BPF iterator");
+  for (;;) {
+    const std::size_t size = into.size();
+    into.resize(size + kReadBytes);
+    const ssize_t got = ::read(iterator.get(), into.data() + size, kReadBytes);
+    const int error = errno;
+    into.resize(size + static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
+    if (got == 0)
+      return {};
+    if (got < 0 && error != EINTR && error != EAGAIN)
+      return errno_failure("a BPF iterator failed", error);
+  }
+}
+
+Result<RawTick> LiveSource::tick(bool walk_holders, bool everything)
+{
+  const auto now = mono_time(static_cast<std::uint64_t>(clock_now(CLOCK_MONOTONIC).count()));
+  const Duration cpu_before = clock_now(CLOCK_THREAD_CPUTIME_ID);
+  laggard_tick_record head{};
+  RawTick raw(sizeof head);
+
+  skeleton_->bss->epoch++;
+  drain();
+  raw.insert(raw.end(), pending_.begin(), pending_.end());
+  pending_.clear();
+
+  // Holders first: the walk makes UDP sockets known that passed no hook yet, and the sweep shows them at once.
+  if (walk_holders || holders_pacer_.due(now)) {
+    const Duration before = clock_now(CLOCK_THREAD_CPUTIME_ID);
+    if (auto walked = walk(skeleton_->links.holders, raw); !walked)
+      return tl::make_unexpected(walked.error());
+    holders_pacer_.spent(now, clock_now(CLOCK_THREAD_CPUTIME_ID) - before);
+    head.coverage |= LAGGARD_COVERS_HOLDERS;
+  }
+  if (everything || sweep_pacer_.due(now)) {
+    const Duration before = clock_now(CLOCK_THREAD_CPUTIME_ID);
+    skeleton_->bss->visited = 0;
+    skeleton_->bss->emit_everything = everything;
+    if (auto walked = walk(skeleton_->links.sweep, raw); !walked)
+      return tl::make_unexpected(walked.error());
+    sweep_pacer_.spent(now, clock_now(CLOCK_THREAD_CPUTIME_ID) - before);
+    head.coverage |= LAGGARD_COVERS_SWEEP;
+    head.sockets_visited = skeleton_->bss->visited;
+  }
+  if (has("processes")) {
+    if (auto walked = walk(skeleton_->links.processes, raw); !walked)
+      return tl::make_unexpected(walked.error());
+    head.coverage |= LAGGARD_COVERS_PROCESSES;
+  }
+
+  const HostMemory memory = host_memory();
+  head.header = {LAGGARD_RECORD_TICK, sizeof head, skeleton_->bss->epoch};
+  // After the walks, so that no sample is younger than its tick.
+  head.mono_ns = static_cast<__u64>(clock_now(CLOCK_MONOTONIC).count());
+  head.realtime_ns = static_cast<__u64>(clock_now(CLOCK_REALTIME).count());
+  head.boottime_ns = static_cast<__u64>(clock_now(CLOCK_BOOTTIME).count());
+  head.page_bytes = static_cast<__u64>(::sysconf(_SC_PAGESIZE));
+  head.sweep_cpu_us = static_cast<__u32>((clock_now(CLOCK_THREAD_CPUTIME_ID) - cpu_before).count() / 1000);
+  head.sweep_period_ns = static_cast<__u64>(sweep_pacer_.period().count());
+  std::copy(std::begin(skeleton_->bss->lost), std::end(skeleton_->bss->lost), std::begin(head.lost));
+  head.host_memory_available_bytes = memory.available_bytes;
+  head.host_shmem_bytes = memory.shmem_bytes;
+  std::memcpy(raw.data(), &head, sizeof head);
+  return raw;
+}
+
+bool LiveSource::works_without_capabilities() const
+{
+  const pid_t child = ::fork();
+  if (child < 0)
+    return false;
+  if (child == 0) {
+    const bool works = drop_privileges(false) && bpf_iter_create(bpf_link__fd(skeleton_->links.sweep)) >= 0;
+    ::_exit(works ? 0 : 1);
+  }
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+}  // namespace laggard::source::live

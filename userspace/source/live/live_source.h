@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+// The running kernel as a source of ticks.
+#pragma once
+
+#include <bpf/libbpf.h>
+
+#include <memory>
+
+#include "base/result.h"
+#include "source/decode.h"
+#include "source/live/loader.h"
+
+namespace laggard::source::live {
+
+// Spreads work so that it stays under a share of one core, however much there is.
+class Pacer {
+ public:
+  explicit Pacer(double max_share) : max_share_(max_share) {}
+  bool due(MonoTime now) const { return now >= next_; }
+  void spent(MonoTime now, Duration cpu);
+  Duration period() const { return period_; }
+
+ private:
+  double max_share_;
+  MonoTime next_;
+  Duration period_{};
+};
+
+struct LiveOptions {
+  double max_cpu = 0.01;  // share of one core for all walks together
+  std::map<std::string, std::string> forced_hooks;
+  std::vector<std::string_view> feeds;  // empty: all
+};
+
+class LiveSource {
+ public:
+  // Loads, attaches and seeds: every socket that exists now is known afterwards.
+  static Result<std::unique_ptr<LiveSource>> open(const LiveOptions& options);
+  ~LiveSource();
+  LiveSource(const LiveSource&) = delete;
+  LiveSource& operator=(const LiveSource&) = delete;
+
+  const Plan& plan() const { return plan_; }
+
+  // Whether iterators can still be opened with no capability at all (since 5.19); asks a child process.
+  bool works_without_capabilities() const;
+
+  // Ends the epoch and looks at everything that is due. `walk_holders`: also who holds what, whatever it costs.
+  // `everything`: a sweep even if none is due, idle sockets too.
+  Result<RawTick> tick(bool walk_holders, bool everything = false);
+
+  // Readable when the kernel side has much to say: then drain() without waiting for the tick.
+  int ring_fd() const { return ring_buffer__epoll_fd(ring_.get()); }
+  void drain() { ring_buffer__consume(ring_.get()); }
+
+ private:
+  struct FreeRing {
+    void operator()(ring_buffer* ring) const { ring_buffer__free(ring); }
+  };
+
+  LiveSource(Loaded loaded, const LiveOptions& options);
+  Result<void> start();
+  Result<void> walk(bpf_link* link, RawTick& into);
+  bool has(std::string_view feed) const;
+
+  Plan plan_;
+  Skeleton skeleton_;
+  std::unique_ptr<ring_buffer, FreeRing> ring_;
+  RawTick pending_;  // records from the ring since the last tick
+  Pacer sweep_pacer_;
+  Pacer holders_pacer_;
+};
+
+}  // namespace laggard::source::live
