@@ -98,7 +98,8 @@ TEST(Findings, guilty_programs_are_named_in_time)
   const double started = now_seconds();
 
   all.push_back(guilty("slow-reader", hold, {"slow-reader"}, [](const Json& line) {
-    EXPECT_EQ(line.at("laggard.evidence.read_size_p50_bytes"), 1024U);
+    // On a busy machine some read finds less than 1024 bytes and ends the run that makes the median exact.
+    EXPECT_NEAR(line.at("laggard.evidence.read_size_p50_bytes").get<double>(), 1024, 32);
     EXPECT_GE(line.at("laggard.evidence.lag_seconds").get<double>(), 1.0);
   }));
   all.push_back(guilty("slow-reader", hold, {"slow-reader", "--family", "6", "--netns"}));
