@@ -175,6 +175,21 @@ struct task_struct {
   char comm[16];
 };
 
+// arch/*/include/asm/ptrace.h: what the program was doing when it entered the kernel
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
+  unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax, ip, sp;
+};
+#elif defined(__TARGET_ARCH_arm64)
+struct pt_regs {
+  __u64 regs[31];
+  __u64 sp;
+  __u64 pc;
+  __u64 orig_x0;
+  __s32 syscallno;
+};
+#endif
+
 // include/linux/bpf.h: an array of per-CPU values keeps the __percpu pointer of each
 struct bpf_array {
   void *pptrs[0];

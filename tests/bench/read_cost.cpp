@@ -73,7 +73,7 @@ int main(int argc, char** argv)
 {
   const int rounds = argc > 1 ? std::atoi(argv[1]) : 200;
   constexpr std::array<std::string_view, 1> kPrograms = {"reads_tp"};
-  auto loaded = source::live::load(kPrograms);
+  auto loaded = source::live::load(kPrograms, {});
   empty_bpf* empty = empty_bpf__open_and_load();
   if (!loaded || empty == nullptr) {
     fmt::print("SKIP read cost: {}\n", loaded ? "the empty program does not load" : loaded.error().message());

@@ -52,8 +52,8 @@ int run_doctor(const Options& options)
     std::fprintf(stderr, "laggard: %s\n", plan.error().message().c_str());
     return kUsage;
   }
-  if (obstacle.empty() && !plan->complete())
-    obstacle = plan->first_gap();
+  if (obstacle.empty())
+    obstacle = plan->gap;
   const std::vector<std::string> sentences = advice(facts);
   const bool can_observe = obstacle.empty();
   if (options.verbose)

@@ -118,8 +118,11 @@ void add_thresholds(CLI::App& app, detect::Thresholds& t)
   duration("--stall", t.stall, "stalled-reader: nothing consumed for this long");
   duration("--close-wait", t.close_wait, "close-wait: the peer closed this long ago");
   duration("--fin-wait", t.fin_wait, "fin-wait-2: we finished sending this long ago");
-  duration("--memory-window", t.memory_window, "user-space-buffering: look at this much time");
-  bytes("--memory-growth", t.memory_growth_bytes, "user-space-buffering: growth within the window");
+  duration("--memory-window", t.memory_window, "memory: look at this much time");
+  bytes("--memory-growth", t.memory_growth_bytes, "memory: growth within the window");
+  duration("--attribution", t.attribution, "memory: trace a suspect's growth for this long");
+  add_parsed(app, "--attribution-share", t.attribution_share, positive_share,
+             "memory: this share of the growth with reads is user-space-buffering, less is heap-growth", "50%")->group(group);
 }
 
 void add_filters(CLI::App& app, detect::Filter& filter)
@@ -149,9 +152,8 @@ void add_filters(CLI::App& app, detect::Filter& filter)
            for (const std::string& value : values) {
              const auto kind = detect::parse_kind(value);
              if (!kind)
-               throw CLI::ValidationError("--only", fmt::format("'{}' is not a finding; known are slow-reader "
-                                                                "stalled-reader user-space-buffering close-wait fin-wait-2",
-                                                                value));
+               throw CLI::ValidationError("--only", fmt::format("'{}' is not a finding; known are {}", value,
+                                                                detect::known_kinds()));
              filter.kinds.insert(*kind);
            }
          },

@@ -27,6 +27,7 @@ class Session {
   int output_ended() const;
 
   bool wants_holders() const { return detector_.wants_holders(); }
+  const std::optional<model::ProcessId>& wants_attribution() const { return detector_.wants_attribution(); }
   const detect::Counts& counts() const { return detector_.counts(); }
   std::uint64_t ticks() const { return ticks_; }
   const std::string& error() const { return error_; }  // a tick that could not be decoded

@@ -33,7 +33,13 @@ int observe(const Options& options, LiveSetup& setup, Session& session, source::
         trouble = written.error().message();
         return false;
       }
-    return session.tick(*raw);
+    const bool goes_on = session.tick(*raw);
+    if (const auto& suspect = session.wants_attribution();
+        suspect && setup.source->can_attribute() && setup.source->attribution() == nullptr)
+      if (auto begun = setup.source->attribute({*suspect, options.thresholds.attribution, {}}); !begun)
+        std::fprintf(stderr, "laggard: memory growth will be correlated with reads, not attributed to them: %s\n",
+                     begun.error().message().c_str());
+    return goes_on;
   });
   if (!ended) {
     session.stop("cannot observe any more");

@@ -49,7 +49,10 @@ bool Detector::passes(const model::Model& model, const Verdict& verdict) const
 {
   const Filter& filter = options_.filter;
   const auto allows = [](const auto& set, const auto& value) { return set.empty() || set.contains(value); };
-  if (!allows(filter.kinds, verdict.subject.kind) || !allows(filter.tgids, verdict.subject.process.tgid))
+  // A suspect may turn out to be either kind of memory finding.
+  const bool kind_passes = allows(filter.kinds, verdict.subject.kind) ||
+                           (verdict.to_be_attributed && filter.kinds.contains(Kind::HeapGrowth));
+  if (!kind_passes || !allows(filter.tgids, verdict.subject.process.tgid))
     return false;
   if (!filter.comms.empty()) {
     const model::Process* process = model.find(verdict.subject.process);
@@ -73,6 +76,15 @@ std::vector<Verdict> Detector::collect(const model::Model& model)
   for (const Rule& rule : rules())
     rule.judge(context, verdicts);
   std::erase_if(verdicts, [&](const Verdict& verdict) { return !passes(model, verdict); });
+
+  wants_attribution_.reset();
+  double worst = 0;
+  for (const Verdict& verdict : verdicts)
+    if (verdict.to_be_attributed && verdict.weight > worst) {
+      worst = verdict.weight;
+      wants_attribution_ = verdict.subject.process;
+    }
+  std::erase_if(verdicts, [](const Verdict& verdict) { return verdict.to_be_attributed; });
   return verdicts;
 }
 
@@ -264,7 +276,7 @@ Resolution Detector::reason_of(const model::Model& model, const Subject& subject
     return Resolution::Closed;
   const bool about_a_queue = subject.kind == Kind::SlowReader || subject.kind == Kind::StalledReader;
   if (!about_a_queue)
-    return subject.kind == Kind::UserSpaceBuffering ? Resolution::Subsided : Resolution::Closed;
+    return subject.kind == Kind::UserSpaceBuffering || subject.kind == Kind::HeapGrowth ? Resolution::Subsided : Resolution::Closed;
   // A socket that the kernel side shows no more has an empty queue.
   const bool any_unread = std::ranges::any_of(open.members, [&](std::uint64_t member) {
     const model::Connection* connection = model.find(member);

@@ -49,6 +49,8 @@ class Detector {
   // Some member ripens within two ticks and its holders have not been looked at lately: ask the source to walk them
   // with the next tick. A finding is not opened before that, unless no walk comes.
   bool wants_holders() const { return wants_holders_; }
+  // The worst process whose memory grows and of which nobody knows yet with what: ask the source to attribute it.
+  const std::optional<model::ProcessId>& wants_attribution() const { return wants_attribution_; }
   const Counts& counts() const { return counts_; }
 
  private:
@@ -81,6 +83,7 @@ class Detector {
   std::map<Subject, MonoTime> unverified_since_;
   std::set<std::pair<Kind, std::uint64_t>> open_members_;
   bool wants_holders_ = false;
+  std::optional<model::ProcessId> wants_attribution_;
   Counts counts_;
 };
 

@@ -50,6 +50,15 @@ std::string_view to_string(Resolution resolution)
   return "unknown";
 }
 
+std::string known_kinds()
+{
+  std::string text;
+#define LAGGARD_KIND_LIST(name, kebab) text += text.empty() ? kebab : " " kebab;
+  LAGGARD_FINDING_KINDS(LAGGARD_KIND_LIST)
+#undef LAGGARD_KIND_LIST
+  return text;
+}
+
 std::optional<Kind> parse_kind(std::string_view text)
 {
 #define LAGGARD_KIND_PARSE(name, kebab) \

@@ -20,7 +20,8 @@ namespace laggard::detect {
   X(StalledReader, "stalled-reader")          \
   X(UserSpaceBuffering, "user-space-buffering") \
   X(CloseWait, "close-wait")                  \
-  X(FinWait2, "fin-wait-2")
+  X(FinWait2, "fin-wait-2")                   \
+  X(HeapGrowth, "heap-growth")
 
 enum class Kind : std::uint8_t {
 #define LAGGARD_KIND_ENUM(name, text) name,
@@ -38,6 +39,7 @@ std::string_view to_string(Severity severity);      // "warning"
 std::string_view to_string(Phase phase);            // "opened"
 std::string_view to_string(Resolution resolution);  // "process_exited"
 std::optional<Kind> parse_kind(std::string_view text);
+std::string known_kinds();                          // "slow-reader stalled-reader ..."
 
 // One number with its unit in the name, as SCHEMA.md lists them: {"recv_queue_bytes", 24680}.
 using Value = std::variant<std::uint64_t, double, bool, std::string>;

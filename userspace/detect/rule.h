@@ -36,6 +36,7 @@ struct Verdict {
   MonoTime ripe;                    // from then on it is a finding
   double weight = 0;                // orders the members of a group: the largest is the worst
   Severity severity = Severity::Warning;
+  bool to_be_attributed = false;    // a suspect only: fits, but for an attribution of its growth, which it asks for
 };
 
 // How a member is remembered: a socket by its cookie, a process by its pid in a range that no cookie reaches.

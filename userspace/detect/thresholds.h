@@ -17,6 +17,8 @@ struct Thresholds {
   Duration fin_wait = std::chrono::seconds(60);       // --fin-wait
   Duration memory_window = std::chrono::seconds(30);  // --memory-window
   std::uint64_t memory_growth_bytes = 8 << 20;        // --memory-growth
+  Duration attribution = std::chrono::seconds(5);     // --attribution
+  double attribution_share = 0.5;                     // --attribution-share
 };
 
 }  // namespace laggard::detect

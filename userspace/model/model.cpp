@@ -17,10 +17,12 @@ void Model::apply(const Tick& tick)
   facts_.gone.clear();
   facts_.holders.clear();
   facts_.processes.clear();
+  facts_.growths.clear();
 
   apply_sockets(tick);
   apply_holders(tick);
   apply_processes(tick);
+  apply_growths(tick);
   index_senders();
 }
 
@@ -94,6 +96,30 @@ void Model::apply_processes(const Tick& tick)
     processes_[sample.id].observe(sample, now_, tick.host_shmem_bytes, options_);
   }
   std::erase_if(processes_, [&](const auto& entry) { return !present.contains(entry.first); });
+}
+
+void Model::apply_growths(const Tick& tick)
+{
+  std::map<ProcessId, Attribution> attributions;
+  for (const GrowthSample& sample : tick.growths) {
+    Attribution& attribution = attributions[sample.process];
+    attribution.begin = sample.begin;
+    attribution.end = sample.end;
+    attribution.complete = sample.complete;
+    attribution.lost_bytes = sample.lost_bytes;
+    attribution.limit_bytes = sample.limit_bytes;
+    attribution.headroom_bytes = sample.headroom_bytes;
+    if (sample.cookie == 0) {
+      attribution.other_bytes += sample.kernel_bytes + sample.user_bytes;
+      continue;
+    }
+    const Connection* connection = find(sample.cookie);
+    attribution.sockets.push_back({sample.cookie, connection != nullptr ? std::optional(connection->latest().tuple) : std::nullopt,
+                                   sample.kernel_bytes, sample.user_bytes});
+  }
+  for (auto& [id, attribution] : attributions)
+    if (auto process = processes_.find(id); process != processes_.end())
+      process->second.attribute(std::move(attribution));
 }
 
 void Model::index_senders()

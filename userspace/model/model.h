@@ -49,6 +49,7 @@ class Model {
   void apply_sockets(const Tick& tick);
   void apply_holders(const Tick& tick);
   void apply_processes(const Tick& tick);
+  void apply_growths(const Tick& tick);
   void index_senders();
 
   ModelOptions options_;

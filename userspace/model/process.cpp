@@ -32,6 +32,30 @@ void Process::observe(const ProcessSample& sample, MonoTime now, std::uint64_t h
     history_.pop_front();
 }
 
+std::uint64_t Attribution::socket_kernel_bytes() const
+{
+  std::uint64_t bytes = 0;
+  for (const Share& share : sockets)
+    bytes += share.kernel_bytes;
+  return bytes;
+}
+
+std::uint64_t Attribution::socket_user_bytes() const
+{
+  std::uint64_t bytes = 0;
+  for (const Share& share : sockets)
+    bytes += share.user_bytes;
+  return bytes;
+}
+
+void Process::attribute(Attribution attribution)
+{
+  const auto after = std::ranges::find_if(history_, [&](const Look& look) { return look.time >= attribution.begin; });
+  if (after != history_.end())
+    attribution.net_bytes = grown_bytes(*after, history_.back());
+  attribution_ = std::move(attribution);
+}
+
 MemoryTrend memory_trend(const Process& process, const ModelOptions& options)
 {
   MemoryTrend trend;

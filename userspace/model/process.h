@@ -9,6 +9,30 @@
 
 namespace laggard::model {
 
+// With what the memory of a process grew, over some seconds.
+struct Attribution {
+  MonoTime begin;
+  MonoTime end;
+  bool complete = false;  // observed for as long as was asked for
+  struct Share {
+    std::uint64_t cookie = 0;
+    std::optional<Tuple> tuple;      // absent: the socket was not known any more
+    std::uint64_t kernel_bytes = 0;  // filled by the kernel while it copied out of the socket
+    std::uint64_t user_bytes = 0;    // touched by a thread whose last read was of the socket
+  };
+  std::vector<Share> sockets;
+  std::uint64_t other_bytes = 0;  // with no socket
+  std::uint64_t lost_bytes = 0;
+  std::uint64_t limit_bytes = 0;  // of the cgroup with the least room; 0 = none or unknown
+  std::uint64_t headroom_bytes = 0;
+  double net_bytes = 0;           // what the process really gained meanwhile; may be negative
+
+  std::uint64_t socket_kernel_bytes() const;
+  std::uint64_t socket_user_bytes() const;
+  std::uint64_t socket_bytes() const { return socket_kernel_bytes() + socket_user_bytes(); }
+  std::uint64_t total_bytes() const { return socket_bytes() + other_bytes + lost_bytes; }
+};
+
 class Process {
  public:
   struct Look {
@@ -19,6 +43,10 @@ class Process {
     std::uint64_t read_bytes = 0;
   };
 
+  // Fills in net_bytes.
+  void attribute(Attribution attribution);
+  const std::optional<Attribution>& attribution() const { return attribution_; }  // the latest
+
   void observe(const ProcessSample& sample, MonoTime now, std::uint64_t host_shmem_bytes, const ModelOptions& options);
 
   const ProcessSample& latest() const { return latest_; }
@@ -28,6 +56,7 @@ class Process {
  private:
   ProcessSample latest_;
   std::deque<Look> history_;
+  std::optional<Attribution> attribution_;
 };
 
 // DESIGN 5.3, stage 1.

@@ -99,6 +99,20 @@ struct Holder {
   std::uint32_t fd = 0;
 };
 
+// Memory that a process gained with one socket while its growth was attributed.
+struct GrowthSample {
+  ProcessId process;
+  MonoTime begin;
+  MonoTime end;
+  bool complete = false;           // observed for as long as was asked for
+  std::uint64_t cookie = 0;        // 0: no socket
+  std::uint64_t kernel_bytes = 0;  // filled by the kernel while it copied out of the socket; cookie 0: by other system calls
+  std::uint64_t user_bytes = 0;    // touched by a thread whose last read was of this socket; cookie 0: that read none
+  std::uint64_t lost_bytes = 0;    // of the whole attribution
+  std::uint64_t limit_bytes = 0;   // of the cgroup with the least room; 0 = none or unknown
+  std::uint64_t headroom_bytes = 0;
+};
+
 // Totals since start.
 struct Losses {
   std::uint64_t ring_full = 0;    // socket records
@@ -115,6 +129,7 @@ struct Tick {
   bool swept = false;             // every tracked socket was looked at: one that is not here is idle, drained or gone
   bool walked_holders = false;    // `holders` is all of them
   bool walked_processes = false;  // `processes` is all of them
+  bool can_attribute = false;     // growth can be attributed on demand
   Duration sweep_cpu{};
   Duration sweep_period{};
   std::uint64_t sockets_visited = 0;
@@ -125,6 +140,7 @@ struct Tick {
   std::vector<std::uint64_t> gone;    // cookies
   std::vector<Holder> holders;
   std::vector<ProcessSample> processes;
+  std::vector<GrowthSample> growths;  // of the attributions that ended
 
   WallTime started_at(ProcessId id) const
   {

@@ -55,6 +55,7 @@ void add(model::Tick& tick, const laggard_tick_record& record)
   tick.swept = (record.coverage & LAGGARD_COVERS_SWEEP) != 0;
   tick.walked_holders = (record.coverage & LAGGARD_COVERS_HOLDERS) != 0;
   tick.walked_processes = (record.coverage & LAGGARD_COVERS_PROCESSES) != 0;
+  tick.can_attribute = (record.coverage & LAGGARD_CAN_ATTRIBUTE) != 0;
   tick.sweep_cpu = std::chrono::microseconds(record.sweep_cpu_us);
   tick.sweep_period = bounded(record.sweep_period_ns);
   tick.sockets_visited = record.sockets_visited;
@@ -149,6 +150,21 @@ void add(model::Tick& tick, const laggard_process_record& record, std::uint64_t 
   sample.read_bytes = record.read_bytes;
 }
 
+void add(model::Tick& tick, const laggard_growth_record& record, std::uint64_t page_bytes)
+{
+  model::GrowthSample& sample = tick.growths.emplace_back();
+  sample.process = process_of(record.tgid, record.start_ns);
+  sample.begin = time_of(record.begin_ns);
+  sample.end = time_of(record.end_ns);
+  sample.complete = (record.flags & LAGGARD_GROWTH_COMPLETE) != 0;
+  sample.cookie = record.cookie;
+  sample.kernel_bytes = record.kernel_pages * page_bytes;
+  sample.user_bytes = record.user_pages * page_bytes;
+  sample.lost_bytes = record.lost_pages * page_bytes;
+  sample.limit_bytes = record.memory_limit_bytes;
+  sample.headroom_bytes = record.memory_limit_headroom_bytes;
+}
+
 }  // namespace
 
 Result<model::Tick> decode(std::span<const std::byte> raw)
@@ -177,6 +193,7 @@ Result<model::Tick> decode(std::span<const std::byte> raw)
       case LAGGARD_RECORD_GONE: add(tick, take<laggard_gone_record>(bytes)); break;
       case LAGGARD_RECORD_HOLDER: add(tick, take<laggard_holder_record>(bytes)); break;
       case LAGGARD_RECORD_PROCESS: add(tick, take<laggard_process_record>(bytes), page_bytes); break;
+      case LAGGARD_RECORD_GROWTH: add(tick, take<laggard_growth_record>(bytes), page_bytes); break;
       default: break;  // from a newer writer
     }
     offset += header.size;

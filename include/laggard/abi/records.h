@@ -16,7 +16,8 @@
   X(SOCKET, 2, laggard_socket_record)    \
   X(GONE, 3, laggard_gone_record)        \
   X(HOLDER, 4, laggard_holder_record)    \
-  X(PROCESS, 5, laggard_process_record)
+  X(PROCESS, 5, laggard_process_record)  \
+  X(GROWTH, 7, laggard_growth_record)
 
 #define LAGGARD_RECORD_ENUM(name, number, type) LAGGARD_RECORD_##name = number,
 enum laggard_record_kind { LAGGARD_RECORD_KINDS(LAGGARD_RECORD_ENUM) };
@@ -44,6 +45,7 @@ struct laggard_record_header {
 #define LAGGARD_COVERS_SWEEP 0x1u      // every tracked socket was looked at; what is not here is idle or gone
 #define LAGGARD_COVERS_HOLDERS 0x2u    // every file of every process
 #define LAGGARD_COVERS_PROCESSES 0x4u  // every process
+#define LAGGARD_CAN_ATTRIBUTE 0x10u    // growth can be attributed on demand: a suspect is worth waiting for
 
 // First record of every tick; written by user space.
 struct laggard_tick_record {
@@ -149,6 +151,26 @@ struct laggard_process_record {
   __u64 brk_bytes;   // brk - start_brk
   __u64 read_bytes;  // all sockets ever read by it, closed ones too, up to each socket's last finished epoch
   char comm[16];
+};
+
+// laggard_growth_record.flags
+#define LAGGARD_GROWTH_COMPLETE 0x1u  // observed for as long as was asked for
+
+// What memory a process gained with one socket while its growth was attributed (abi/growth.h); written by user space when
+// the attribution ends, one per socket and always one with cookie 0 for what no socket explains.
+struct laggard_growth_record {
+  struct laggard_record_header header;
+  __u64 start_ns;  // of the process
+  __u64 begin_ns;
+  __u64 end_ns;
+  __u64 cookie;
+  __u64 kernel_pages;
+  __u64 user_pages;
+  __u64 lost_pages;                   // of the whole attribution: there were more sockets than could be counted
+  __u64 memory_limit_bytes;           // of the cgroup with the least room; 0 = none or unknown
+  __u64 memory_limit_headroom_bytes;  // left below that limit, page cache counted as free
+  __u32 tgid;
+  __u32 flags;
 };
 
 #define LAGGARD_RECORD_CHECK(name, number, type) \

@@ -7,17 +7,10 @@
 
 namespace laggard::source::live {
 
-bool Plan::complete() const
+bool Plan::has(std::string_view feed) const
 {
-  return std::ranges::none_of(choices, [](const model::HookChoice& choice) { return choice.hook.empty(); });
-}
-
-std::string Plan::first_gap() const
-{
-  for (const model::HookChoice& choice : choices)
-    if (choice.hook.empty())
-      return fmt::format("the feed '{}' has no hook on this kernel: {}", choice.feed, choice.note);
-  return {};
+  const auto choice = std::ranges::find(choices, feed, &model::HookChoice::feed);
+  return choice != choices.end() && !choice->hook.empty();
 }
 
 Result<Plan> plan(std::span<const Candidate> table, const Availability& availability,
@@ -51,8 +44,12 @@ Result<Plan> plan(std::span<const Candidate> table, const Availability& availabi
       choice->note = candidate.note;
     for (std::string_view program : candidate.programs)
       if (!program.empty())
-        result.programs.push_back(program);
+        (candidate.on_demand ? result.on_demand : result.programs).push_back(program);
   }
+  for (const Candidate& candidate : table)
+    if (!candidate.on_demand && !result.has(candidate.feed) && result.gap.empty())
+      result.gap = fmt::format("the feed '{}' has no hook on this kernel: {}", candidate.feed,
+                               std::ranges::find(result.choices, candidate.feed, &model::HookChoice::feed)->note);
   return result;
 }
 

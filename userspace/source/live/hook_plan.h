@@ -18,8 +18,9 @@ namespace laggard::source::live {
 struct Candidate {
   std::string_view feed;
   std::string_view hook;                       // as printed: section names of the programs, joined with '+'
-  std::array<std::string_view, 2> programs{};  // names in bpf/*.bpf.c; the second may be empty
+  std::array<std::string_view, 3> programs{};  // names in bpf/*.bpf.c; those that are not needed are empty
   std::string_view note;                       // what is weaker about it; empty for the best
+  bool on_demand = false;                      // loaded at start, attached for seconds; without it less can be said
 };
 
 inline constexpr std::array kCandidates = {
@@ -30,6 +31,9 @@ inline constexpr std::array kCandidates = {
     Candidate{"sweep", "iter/bpf_sk_storage_map", {"sweep", ""}, ""},
     Candidate{"holders", "iter/task_file", {"holders", ""}, ""},
     Candidate{"processes", "iter/task", {"processes", ""}, ""},
+    Candidate{"growth", "tp_btf/rss_stat+tp_btf/sock_recv_length", {"grow", "growth_reads_tp"}, "", true},
+    Candidate{"growth", "tp_btf/rss_stat+fexit/inet_recvmsg+fexit/inet6_recvmsg",
+              {"grow", "growth_reads_inet", "growth_reads_inet6"}, "", true},
 };
 
 // Why a candidate cannot be used here, one sentence; empty: it loads and attaches.
@@ -37,9 +41,10 @@ using Availability = std::map<std::string_view, std::string>;  // by Candidate::
 
 struct Plan {
   std::vector<model::HookChoice> choices;    // one per feed, in the order of the table
-  std::vector<std::string_view> programs;    // to load
-  bool complete() const;                     // every feed has a hook
-  std::string first_gap() const;             // why not
+  std::vector<std::string_view> programs;    // to load and attach
+  std::vector<std::string_view> on_demand;   // to load, to be attached later
+  std::string gap;                           // a feed that cannot be done without has no hook; empty: none such
+  bool has(std::string_view feed) const;
 };
 
 // `forced`: feed -> hook, for tests and for the curious. Pure.

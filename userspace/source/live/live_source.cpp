@@ -100,10 +100,18 @@ Result<void> LiveSource::start()
   return walk(skeleton_->links.holders, seeded);
 }
 
-bool LiveSource::has(std::string_view feed) const
+Result<void> LiveSource::attribute(const AttributionRequest& request)
 {
-  const auto choice = std::ranges::find(plan_.choices, feed, &model::HookChoice::feed);
-  return choice != plan_.choices.end() && !choice->hook.empty();
+  if (!plan_.has("growth"))
+    return failure("no hook of this kernel tells which reads memory grows with");
+  const auto now = mono_time(static_cast<std::uint64_t>(clock_now(CLOCK_MONOTONIC).count()));
+  auto begun = Attribution::begin(*skeleton_, plan_.on_demand, request, now);
+  if (!begun) {
+    attribution_trouble_ = begun.error().message();
+    return tl::make_unexpected(begun.error());
+  }
+  attribution_ = std::move(*begun);
+  return {};
 }
 
 Result<void> LiveSource::walk(bpf_link* link, RawTick& into)
@@ -154,10 +162,17 @@ Result<RawTick> LiveSource::tick(bool walk_holders, bool everything)
     head.coverage |= LAGGARD_COVERS_SWEEP;
     head.sockets_visited = skeleton_->bss->visited;
   }
-  if (has("processes")) {
+  if (plan_.has("processes")) {
     if (auto walked = walk(skeleton_->links.processes, raw); !walked)
       return tl::make_unexpected(walked.error());
     head.coverage |= LAGGARD_COVERS_PROCESSES;
+  }
+
+  if (can_attribute())
+    head.coverage |= LAGGARD_CAN_ATTRIBUTE;
+  if (attribution_ && now >= attribution_->ends()) {
+    attribution_->finish(now, skeleton_->bss->epoch, raw);
+    attribution_.reset();
   }
 
   const HostMemory memory = host_memory();

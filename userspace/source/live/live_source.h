@@ -8,6 +8,7 @@
 
 #include "base/result.h"
 #include "source/decode.h"
+#include "source/live/attribution.h"
 #include "source/live/loader.h"
 
 namespace laggard::source::live {
@@ -49,6 +50,13 @@ class LiveSource {
   // `everything`: a sweep even if none is due, idle sockets too.
   Result<RawTick> tick(bool walk_holders, bool everything = false);
 
+  // From now on, charges the growth of one process to the sockets it reads. The tick that ends it brings the result. One at
+  // a time.
+  Result<void> attribute(const AttributionRequest& request);
+  Attribution* attribution() { return attribution_.get(); }  // null: none runs
+  bool can_attribute() const { return plan_.has("growth") && attribution_trouble_.empty(); }
+  const std::string& attribution_trouble() const { return attribution_trouble_; }
+
   // Readable when the kernel side has much to say: then drain() without waiting for the tick.
   int ring_fd() const { return ring_buffer__epoll_fd(ring_.get()); }
   void drain() { ring_buffer__consume(ring_.get()); }
@@ -61,11 +69,12 @@ class LiveSource {
   LiveSource(Loaded loaded, const LiveOptions& options);
   Result<void> start();
   Result<void> walk(bpf_link* link, RawTick& into);
-  bool has(std::string_view feed) const;
 
   Plan plan_;
   Skeleton skeleton_;
   std::unique_ptr<ring_buffer, FreeRing> ring_;
+  std::unique_ptr<Attribution> attribution_;
+  std::string attribution_trouble_;  // why it was refused once; it is not tried again
   RawTick pending_;  // records from the ring since the last tick
   Pacer sweep_pacer_;
   Pacer holders_pacer_;

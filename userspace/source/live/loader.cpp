@@ -89,7 +89,8 @@ int attach(laggard_bpf& skeleton, bpf_program* program)
 }
 
 // Both objects hold the same programs, maps and globals, so one skeleton type serves both: only the bytes differ.
-Result<Skeleton> load_object(bool with_kfuncs, std::span<const std::string_view> programs, const std::string& log)
+Result<Skeleton> load_object(bool with_kfuncs, std::span<const std::string_view> programs,
+                             std::span<const std::string_view> on_demand, const std::string& log)
 {
   // Named explicitly, libbpf looks at the kernel's own BTF only. Else it searches every module for a type that this kernel
   // lacks, which needs CAP_SYS_ADMIN: with our two capabilities each absent type would be an error (seen on 6.1 and 6.12).
@@ -106,18 +107,18 @@ Result<Skeleton> load_object(bool with_kfuncs, std::span<const std::string_view>
   if (const int error = bpf_object__open_skeleton(skeleton->skeleton, &options); error != 0)
     return tl::make_unexpected(load_error(error, log));
   skeleton->rodata->ns_per_jiffy = nanoseconds_per_jiffy();
+  const auto is_among = [](bpf_program* program, std::span<const std::string_view> names) {
+    return std::ranges::find(names, std::string_view(bpf_program__name(program))) != names.end();
+  };
   bpf_program* program = nullptr;
   bpf_object__for_each_program(program, skeleton->obj)
-  {
-    const bool wanted = std::ranges::find(programs, std::string_view(bpf_program__name(program))) != programs.end();
-    bpf_program__set_autoload(program, wanted);
-  }
+    bpf_program__set_autoload(program, is_among(program, programs) || is_among(program, on_demand));
   if (const int error = laggard_bpf__load(skeleton.get()); error != 0)
     return tl::make_unexpected(load_error(error, log));
   skeleton->bss->epoch = 1;
   bpf_object__for_each_program(program, skeleton->obj)
   {
-    if (!bpf_program__autoload(program))
+    if (!is_among(program, programs))
       continue;
     if (const int error = attach(*skeleton, program); error != 0)
       return tl::make_unexpected(load_error(error, log));
@@ -127,7 +128,8 @@ Result<Skeleton> load_object(bool with_kfuncs, std::span<const std::string_view>
 
 }  // namespace
 
-Result<Skeleton> load(std::span<const std::string_view> programs, std::string* log)
+Result<Skeleton> load(std::span<const std::string_view> programs, std::span<const std::string_view> on_demand,
+                      std::string* log)
 {
   std::string own_log;
   libbpf_log = log != nullptr ? log : &own_log;
@@ -135,8 +137,8 @@ Result<Skeleton> load(std::span<const std::string_view> programs, std::string* l
   struct Forget {
     ~Forget() { libbpf_log = nullptr; }
   } forget;
-  auto skeleton = load_object(true, programs, *libbpf_log);
-  return skeleton ? std::move(skeleton) : load_object(false, programs, *libbpf_log);
+  auto skeleton = load_object(true, programs, on_demand, *libbpf_log);
+  return skeleton ? std::move(skeleton) : load_object(false, programs, on_demand, *libbpf_log);
 }
 
 Availability probe(std::span<const Candidate> table, std::string* log)
@@ -147,7 +149,7 @@ Availability probe(std::span<const Candidate> table, std::string* log)
     for (std::string_view name : candidate.programs)
       if (!name.empty())
         programs.push_back(name);
-    const auto loaded = load(programs, log);
+    const auto loaded = load(programs, {}, log);
     availability[candidate.hook] = loaded ? std::string{} : loaded.error().message();
   }
   return availability;
@@ -166,12 +168,12 @@ Result<Loaded> load_best(const std::map<std::string, std::string>& forced, std::
   if (!best)
     return tl::make_unexpected(best.error());
   // Most hosts take the best plan at once; only where one does not is every rung tried on its own.
-  if (auto skeleton = load(best->programs))
+  if (auto skeleton = load(best->programs, best->on_demand))
     return Loaded{std::move(*best), std::move(*skeleton)};
   best = plan(table, probe(table), forced);
-  if (!best->complete())
-    return failure(best->first_gap());
-  auto skeleton = load(best->programs);
+  if (!best->gap.empty())
+    return failure(best->gap);
+  auto skeleton = load(best->programs, best->on_demand);
   if (!skeleton)
     return tl::make_unexpected(skeleton.error());
   return Loaded{std::move(*best), std::move(*skeleton)};

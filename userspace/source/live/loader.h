@@ -10,6 +10,8 @@
 #include <string>
 
 #include "base/result.h"
+#include <laggard/abi/growth.h>  // the skeleton needs its types
+
 #include "laggard.skel.h"
 #include "source/live/hook_plan.h"
 
@@ -20,8 +22,10 @@ struct DestroySkeleton {
 };
 using Skeleton = std::unique_ptr<laggard_bpf, DestroySkeleton>;
 
-// Loads and attaches exactly these programs. The error is one sentence; the verifier's log goes to `log` if given.
-Result<Skeleton> load(std::span<const std::string_view> programs, std::string* log = nullptr);
+// Loads and attaches exactly these programs; those on demand are loaded only. The error is one sentence; the verifier's
+// log goes to `log` if given.
+Result<Skeleton> load(std::span<const std::string_view> programs, std::span<const std::string_view> on_demand,
+                      std::string* log = nullptr);
 
 // Tries every candidate on its own, for real. `log`: what libbpf and the verifier said.
 Availability probe(std::span<const Candidate> table, std::string* log = nullptr);

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: GPL-2.0
+// Feed `growth`: which reads the memory of one process grows with. Attached for a few seconds, for one suspect.
+//
+// Hook: rss_stat fires where a page is accounted, in the context of who touched it, huge pages included (a page fault
+// does not say how much it brought: 4 KiB and 2 MiB look alike). The registers at the last entry into the kernel tell a
+// fault of the program from one of a system call, so page_fault_user and _kernel are not needed.
+// Racy: two threads that grow at the same moment can swap the sizes of their steps; the sum stays right.
+#include "lib/record.bpf.h"
+#include <laggard/abi/growth.h>
+
+struct laggard_growth_run growth_run __weak = {};
+
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, 4096);
+  __type(key, __u64);
+  __type(value, struct laggard_growth);
+} growth __weak SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_RINGBUF);
+  __uint(max_entries, 1 << 20);
+} samples __weak SEC(".maps");
+
+struct call {
+  __u64 ip;
+  __u64 sp;
+  __u64 argument;  // the first: the descriptor of a read
+};
+struct thread {
+  __u64 cookie;         // of the TCP or UDP socket read last; 0 = none
+  __u64 pending_pages;  // touched by the kernel within `in`; counted under cookie 0 until a read claims them
+  __u64 pending_sample;
+  __u64 generation;     // of the run that wrote this
+  struct call in;
+};
+struct {
+  __uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, int);
+  __type(value, struct thread);
+} threads __weak SEC(".maps");
+
+// ---- the user's registers at the last entry into the kernel ----
+
+#if defined(__TARGET_ARCH_x86)
+static __always_inline bool in_syscall(const struct pt_regs *regs)
+{
+  return (long)BPF_CORE_READ(regs, orig_ax) >= 0;  // arch/x86/entry/entry_64.S: an exception stores -1
+}
+static __always_inline void read_call(const struct pt_regs *regs, struct call *call)
+{
+  call->ip = BPF_CORE_READ(regs, ip);
+  call->sp = BPF_CORE_READ(regs, sp);
+  call->argument = BPF_CORE_READ(regs, di);
+}
+static __always_inline __u32 copy_registers(const struct pt_regs *regs, __u64 *to)
+{
+  to[0] = BPF_CORE_READ(regs, ax);
+  to[1] = BPF_CORE_READ(regs, dx);
+  to[2] = BPF_CORE_READ(regs, cx);
+  to[3] = BPF_CORE_READ(regs, bx);
+  to[4] = BPF_CORE_READ(regs, si);
+  to[5] = BPF_CORE_READ(regs, di);
+  to[6] = BPF_CORE_READ(regs, bp);
+  to[7] = BPF_CORE_READ(regs, sp);
+  to[8] = BPF_CORE_READ(regs, r8);
+  to[9] = BPF_CORE_READ(regs, r9);
+  to[10] = BPF_CORE_READ(regs, r10);
+  to[11] = BPF_CORE_READ(regs, r11);
+  to[12] = BPF_CORE_READ(regs, r12);
+  to[13] = BPF_CORE_READ(regs, r13);
+  to[14] = BPF_CORE_READ(regs, r14);
+  to[15] = BPF_CORE_READ(regs, r15);
+  to[16] = BPF_CORE_READ(regs, ip);
+  return 17;
+}
+#elif defined(__TARGET_ARCH_arm64)
+static __always_inline bool in_syscall(const struct pt_regs *regs)
+{
+  return BPF_CORE_READ(regs, syscallno) >= 0;  // arch/arm64/include/asm/ptrace.h: NO_SYSCALL is -1
+}
+static __always_inline void read_call(const struct pt_regs *regs, struct call *call)
+{
+  call->ip = BPF_CORE_READ(regs, pc);
+  call->sp = BPF_CORE_READ(regs, sp);
+  call->argument = BPF_CORE_READ(regs, orig_x0);
+}
+static __always_inline __u32 copy_registers(const struct pt_regs *regs, __u64 *to)
+{
+  bpf_probe_read_kernel(to, 31 * 8, &regs->regs);
+  to[31] = BPF_CORE_READ(regs, sp);
+  to[32] = BPF_CORE_READ(regs, pc);
+  return 33;
+}
+#else
+#error "user registers: x86-64 and arm64 are known"
+#endif
+
+static __always_inline const struct pt_regs *user_registers(struct task_struct *task)
+{
+  return (const struct pt_regs *)bpf_task_pt_regs(task);
+}
+
+// What this thread did in this run; NULL where it is not known yet and not to be created.
+static __always_inline struct thread *thread_of(struct task_struct *task, bool create)
+{
+  struct thread *thread = bpf_task_storage_get(&threads, task, NULL, create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+  if (thread && thread->generation != growth_run.generation) {
+    __builtin_memset(thread, 0, sizeof(*thread));
+    thread->generation = growth_run.generation;
+  }
+  return thread;
+}
+
+// ---- counting ----
+
+static __always_inline void charge(__u64 cookie, __s64 kernel_pages, __s64 user_pages)
+{
+  struct laggard_growth *entry = bpf_map_lookup_elem(&growth, &cookie);
+  if (!entry) {
+    struct laggard_growth nothing = {};
+    bpf_map_update_elem(&growth, &cookie, &nothing, BPF_NOEXIST);
+    entry = bpf_map_lookup_elem(&growth, &cookie);
+    if (!entry) {
+      __sync_fetch_and_add(&growth_run.lost_pages, kernel_pages + user_pages);
+      return;
+    }
+  }
+  __sync_fetch_and_add(&entry->kernel_pages, kernel_pages);
+  __sync_fetch_and_add(&entry->user_pages, user_pages);
+}
+
+// One sample per stack_interval_ns stands for all pages since the one before. Returns its id, 0 = none taken.
+static __noinline __u64 sample(struct task_struct *task, __u64 cookie, __u64 pages, __u32 within_syscall)
+{
+  if (!task)
+    return 0;
+  __u64 now = bpf_ktime_get_ns();
+  __sync_fetch_and_add(&growth_run.unsampled_pages, pages);
+  if (now - growth_run.last_sample_ns < growth_run.stack_interval_ns)
+    return 0;
+  growth_run.last_sample_ns = now;
+  struct laggard_stack_sample *sample = bpf_ringbuf_reserve(&samples, sizeof(*sample), 0);
+  if (!sample) {
+    __sync_fetch_and_add(&growth_run.lost_samples, 1);
+    return 0;
+  }
+  __u64 id = __sync_fetch_and_add(&growth_run.sample_ids, 1) + 1;
+  const struct pt_regs *regs = user_registers(task);
+  struct call call;
+  read_call(regs, &call);
+  sample->kind = LAGGARD_SAMPLE_STACK;
+  sample->tid = task->pid;
+  sample->id = id;
+  sample->cookie = cookie;
+  sample->pages = __sync_fetch_and_and(&growth_run.unsampled_pages, 0);
+  sample->in_syscall = within_syscall;
+  sample->register_count = copy_registers(regs, sample->registers);
+  // Page by page, so that the end of the stack's mapping costs the rest and not everything.
+  sample->stack_address = call.sp & ~(__u64)(LAGGARD_STACK_PAGE - 1);
+  __u32 copied = 0;
+  for (int page = 0; page < LAGGARD_STACK_BYTES / LAGGARD_STACK_PAGE; page++) {
+    __u32 at = page * LAGGARD_STACK_PAGE;
+    if (bpf_probe_read_user(sample->stack + at, LAGGARD_STACK_PAGE, (void *)(sample->stack_address + at)))
+      break;
+    copied = at + LAGGARD_STACK_PAGE;
+  }
+  sample->stack_bytes = copied;
+  bpf_ringbuf_submit(sample, 0);
+  return id;
+}
+
+// How much larger the suspect is than at the event before; MM_* `member`.
+static __always_inline __s64 step(struct mm_struct *mm, int member)
+{
+  __u32 error_pages = 0;
+  __u64 pages = mm_pages(mm, member, &error_pages);
+  __u64 before = __sync_lock_test_and_set(&growth_run.last_pages[member & 3], pages);
+  return before ? (__s64)(pages - before) : 1;
+}
+
+SEC("tp_btf/rss_stat")
+int BPF_PROG(grow, struct mm_struct *mm, int member)
+{
+  struct task_struct *task = bpf_get_current_task_btf();
+  if ((__u32)task->tgid != growth_run.suspect_tgid || task->mm != mm)
+    return 0;
+  if (member != MM_ANONPAGES && member != MM_SHMEMPAGES)
+    return 0;
+  __s64 pages = step(mm, member);
+  if (pages <= 0)
+    return 0;
+
+  const struct pt_regs *regs = user_registers(task);
+  bool within_syscall = in_syscall(regs);
+  struct thread *thread = thread_of(task, within_syscall);
+  __u64 cookie = thread ? thread->cookie : 0;
+  __u64 id = growth_run.stack_interval_ns ? sample(task, within_syscall ? 0 : cookie, pages, within_syscall) : 0;
+  if (!within_syscall) {
+    charge(cookie, 0, pages);
+    return 0;
+  }
+  charge(0, pages, 0);
+  if (!thread)
+    return 0;
+  struct call call;
+  read_call(regs, &call);
+  if (call.ip != thread->in.ip || call.sp != thread->in.sp || call.argument != thread->in.argument) {
+    thread->in = call;
+    thread->pending_pages = 0;
+    thread->pending_sample = 0;
+  }
+  thread->pending_pages += pages;
+  if (id)
+    thread->pending_sample = id;
+  return 0;
+}
+
+static __always_inline int on_attributed_read(struct sock *sk, int ret)
+{
+  struct task_struct *task = bpf_get_current_task_btf();
+  if ((__u32)task->tgid != growth_run.suspect_tgid || ret <= 0 || !is_tracked(sk))
+    return 0;
+  struct thread *thread = thread_of(task, true);
+  if (!thread)
+    return 0;
+  __u64 cookie = bpf_get_socket_cookie(sk);
+  thread->cookie = cookie;
+  if (!thread->pending_pages)
+    return 0;
+  struct call call;
+  read_call(user_registers(task), &call);
+  // Pages of an earlier system call stay where they are.
+  if (call.ip == thread->in.ip && call.sp == thread->in.sp && call.argument == thread->in.argument) {
+    charge(0, -(__s64)thread->pending_pages, 0);
+    charge(cookie, thread->pending_pages, 0);
+    if (thread->pending_sample) {
+      struct laggard_stack_owner *owner = bpf_ringbuf_reserve(&samples, sizeof(*owner), 0);
+      if (owner) {
+        owner->kind = LAGGARD_SAMPLE_OWNER;
+        owner->padding = 0;
+        owner->id = thread->pending_sample;
+        owner->cookie = cookie;
+        bpf_ringbuf_submit(owner, 0);
+      }
+    }
+  }
+  thread->pending_pages = 0;
+  thread->pending_sample = 0;
+  return 0;
+}
+
+SEC("tp_btf/sock_recv_length")
+int BPF_PROG(growth_reads_tp, struct sock *sk, int ret, int flags)
+{
+  return on_attributed_read(sk, ret);
+}
+
+SEC("fexit/inet_recvmsg")
+int BPF_PROG(growth_reads_inet, struct socket *sock, struct msghdr *msg, size_t size, int flags, int ret)
+{
+  struct sock *sk = sock->sk;
+  return sk ? on_attributed_read(sk, ret) : 0;
+}
+
+SEC("fexit/inet6_recvmsg")
+int BPF_PROG(growth_reads_inet6, struct socket *sock, struct msghdr *msg, size_t size, int flags, int ret)
+{
+  struct sock *sk = sock->sk;
+  return sk ? on_attributed_read(sk, ret) : 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT
+#include "detect/memory.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/units.h"
+
+namespace laggard::detect {
+namespace {
+
+// Where nothing can attribute: the measured hoarders keep 0.98 to 2.1 bytes per byte read (DESIGN 5.3). Outside of this
+// the growth has no visible relation to what is read.
+constexpr double kMinRatio = 0.25, kMaxRatio = 4;
+// Net growth during the attribution, of what the trend promised for it: less, and it was about to stop.
+constexpr double kStillGrowing = 0.25;
+constexpr double kCriticalEtaSeconds = 600;
+
+std::uint64_t private_bytes(const model::ProcessSample& sample) { return sample.anon_bytes + sample.swap_bytes; }
+
+// Seconds until there is no memory left at this pace: below the cgroup's limit where one was seen, else on the host.
+void forecast(const Context& context, MemoryGrowth& growth)
+{
+  if (growth.trend.bytes_per_second <= 0)
+    return;
+  auto room = static_cast<double>(context.model.last_tick_facts().host_available_bytes);
+  if (growth.attribution != nullptr && growth.attribution->limit_bytes > 0) {
+    const double since = seconds(context.now() - growth.attribution->end) * growth.trend.bytes_per_second;
+    const double below_limit = std::max(0.0, static_cast<double>(growth.attribution->headroom_bytes) - since);
+    if (room == 0 || below_limit < room) {
+      room = below_limit;
+      growth.limit_bytes = growth.attribution->limit_bytes;
+    }
+  }
+  if (room > 0 || growth.limit_bytes > 0)
+    growth.limit_eta_seconds = room / growth.trend.bytes_per_second;
+}
+
+enum class Cause { Unknown, ToBeAttributed, Sockets, Other };
+
+Cause cause_of(const Context& context, const MemoryGrowth& growth, bool open)
+{
+  const model::Attribution* attribution = growth.attribution;
+  if (!context.model.last_tick_facts().can_attribute && attribution == nullptr) {
+    if (growth.trend.read_bytes == 0)
+      return Cause::Other;
+    return growth.trend.retained_ratio >= kMinRatio && growth.trend.retained_ratio <= kMaxRatio ? Cause::Sockets
+                                                                                                 : Cause::Unknown;
+  }
+  if (attribution == nullptr || (!open && context.now() - attribution->end > context.thresholds.memory_window))
+    return Cause::ToBeAttributed;
+  const double promised = growth.trend.bytes_per_second * seconds(attribution->end - attribution->begin);
+  if (!attribution->complete || attribution->net_bytes < kStillGrowing * promised)
+    return Cause::Unknown;
+  return growth.socket_share >= context.thresholds.attribution_share ? Cause::Sockets : Cause::Other;
+}
+
+}  // namespace
+
+MemoryGrowth memory_growth_of(const Context& context, const model::Process& process)
+{
+  MemoryGrowth growth;
+  growth.process = &process;
+  growth.trend = model::memory_trend(process, context.model.options());
+  if (process.attribution()) {
+    growth.attribution = &*process.attribution();
+    // Growth that no event showed (a collapse into huge pages, a lost count) is nobody's.
+    const double total = std::max(static_cast<double>(growth.attribution->total_bytes()), growth.attribution->net_bytes);
+    growth.socket_share = total > 0 ? static_cast<double>(growth.attribution->socket_bytes()) / total : 0;
+  }
+  forecast(context, growth);
+  return growth;
+}
+
+void judge_memory(const Context& context, Kind kind, std::vector<Verdict>& verdicts)
+{
+  for (const auto& [id, process] : context.model.processes()) {
+    const bool open = context.is_open(kind, process_member(id.tgid));
+    const MemoryGrowth growth = memory_growth_of(context, process);
+    const model::MemoryTrend& trend = growth.trend;
+    const double needed = static_cast<double>(context.thresholds.memory_growth_bytes) / (open ? 2 : 1);
+    if (!trend.covers_window || trend.growth_bytes < needed || !trend.significant || !trend.goes_on)
+      continue;
+    const Cause cause = cause_of(context, growth, open);
+    // One request serves both kinds.
+    const bool suspect = cause == Cause::ToBeAttributed && kind == Kind::UserSpaceBuffering &&
+                         !context.is_open(Kind::HeapGrowth, process_member(id.tgid));
+    if (!suspect && cause != (kind == Kind::UserSpaceBuffering ? Cause::Sockets : Cause::Other))
+      continue;
+    verdicts.push_back({
+        .subject = process_subject(kind, id),
+        .since = process.history().front().time,
+        .since_is_lower_bound = process.history().front().time == context.model.started(),
+        .ripe = context.now(),
+        .weight = trend.bytes_per_second,
+        .severity = growth.limit_eta_seconds && *growth.limit_eta_seconds < kCriticalEtaSeconds ? Severity::Critical
+                                                                                                : Severity::Warning,
+        .to_be_attributed = suspect,
+    });
+  }
+}
+
+void describe_memory(const Context& context, const MemoryGrowth& growth, Finding& finding)
+{
+  const model::ProcessSample& latest = growth.process->latest();
+  const model::MemoryTrend& trend = growth.trend;
+  finding.details.push_back(fmt::format("memory: {} private, {} more in the last {}",
+                                        format_bytes(static_cast<double>(private_bytes(latest))),
+                                        format_bytes(trend.growth_bytes), format_duration(context.thresholds.memory_window)));
+  if (trend.read_bytes > 0)
+    finding.details.push_back(fmt::format("read {} from sockets in that time: {:.2f} bytes kept per byte read",
+                                          format_bytes(static_cast<double>(trend.read_bytes)), trend.retained_ratio));
+  if (const model::Attribution* attribution = growth.attribution) {
+    finding.details.push_back(fmt::format("{} of growth traced for {}: {} filled by socket reads, {} touched after them",
+                                          format_bytes(static_cast<double>(attribution->total_bytes())),
+                                          format_duration(attribution->end - attribution->begin),
+                                          format_bytes(static_cast<double>(attribution->socket_kernel_bytes())),
+                                          format_bytes(static_cast<double>(attribution->socket_user_bytes()))));
+    finding.evidence.push_back({"attributed_ratio", growth.socket_share});
+    finding.evidence.push_back({"attributed_growth_bytes", attribution->total_bytes()});
+    finding.thresholds.push_back({"attribution_share", context.thresholds.attribution_share});
+    if (attribution->lost_bytes > 0)
+      finding.quality.missing.push_back(fmt::format("{} of growth came with more sockets than can be counted",
+                                                    format_bytes(static_cast<double>(attribution->lost_bytes))));
+  } else {
+    finding.quality.missing.push_back("growth is correlated with reads, not attributed to them: this kernel could not tell");
+    finding.thresholds.push_back({"retained_ratio_min", kMinRatio});
+    finding.thresholds.push_back({"retained_ratio_max", kMaxRatio});
+  }
+  if (const auto eta = growth.limit_eta_seconds; eta && *eta < 86400)
+    finding.details.push_back(fmt::format("at this pace {} is reached in {}",
+                                          growth.limit_bytes > 0
+                                              ? "the cgroup's limit of " + format_bytes(static_cast<double>(growth.limit_bytes))
+                                              : std::string("the end of the host's memory"),
+                                          format_duration(std::chrono::seconds(static_cast<long>(*eta)))));
+
+  auto& evidence = finding.evidence;
+  evidence.push_back({"memory_bytes", private_bytes(latest)});
+  evidence.push_back({"memory_growth_bytes", static_cast<std::uint64_t>(trend.growth_bytes)});
+  evidence.push_back({"memory_growth_bytes_per_second", trend.bytes_per_second});
+  evidence.push_back({"read_bytes", trend.read_bytes});
+  if (trend.read_bytes > 0)
+    evidence.push_back({"retained_ratio", trend.retained_ratio});
+  if (growth.limit_bytes > 0)
+    evidence.push_back({"memory_limit_bytes", growth.limit_bytes});
+  if (growth.limit_eta_seconds)
+    evidence.push_back({"memory_limit_eta_seconds", *growth.limit_eta_seconds});
+  if (latest.error_bytes > 0)
+    evidence.push_back({"memory_error_bytes", latest.error_bytes});
+  finding.thresholds.push_back({"memory_growth_bytes", context.thresholds.memory_growth_bytes});
+  finding.thresholds.push_back({"memory_window_seconds", seconds(context.thresholds.memory_window)});
+}
+
+}  // namespace laggard::detect
