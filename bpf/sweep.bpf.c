@@ -33,8 +33,9 @@ int sweep(struct bpf_iter__bpf_sk_storage_map *ctx)
   struct laggard_socket_record record;
   state->flags |= LAGGARD_F_ANNOUNCED;
   fill_socket_record(&record, sk, state);
-  state->announced_drops = record.drops;
-  bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
+  // A full buffer makes the kernel ask for this socket again: what it did not take has not been announced.
+  if (!bpf_seq_write(ctx->meta->seq, &record, sizeof(record)))
+    state->announced_drops = record.drops;
   return 0;
 }
 

@@ -120,6 +120,10 @@ TEST(Findings, guilty_programs_are_named_in_time)
     EXPECT_NEAR(line.at("laggard.evidence.retained_ratio").get<double>(), 1.0, 0.15);
     EXPECT_GE(line.at("laggard.examples").size(), 1U);
   }));
+  all.push_back(guilty("udp-receive-overflow", hold, {"udp-overflow"}, [](const Json& line) {
+    EXPECT_EQ(line.at("severity"), "error");
+    EXPECT_GT(line.at("laggard.evidence.drops_per_second").get<double>(), 100);
+  }));
   all.push_back(guilty("close-wait", half, {"close-wait", "--eof", "seen"}, eof(true)));
   all.push_back(guilty("close-wait", half, {"close-wait", "--eof", "never"}, eof(false)));
   all.push_back(guilty("close-wait", half, {"close-wait", "--eof", "eaten"}, eof(std::nullopt)));
@@ -159,6 +163,7 @@ TEST(Findings, innocent_programs_are_left_alone)
       {"peek"},
       {"cache", "--cap", quick() ? "20MB" : "100MB", "--rate", "20000000"},
       {"discard"},
+      {"bulk", "--proto", "udp", "--rate", "2000000", "--size", "1000"},
       {"half-close"},
       {"long-poll"}};
   std::map<std::uint32_t, std::string> who;

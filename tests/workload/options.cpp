@@ -181,6 +181,8 @@ const std::vector<Spec>& scenarios()
        .play = Play::reader, .bytes = 50021},
       {.name = "never-reads-udp", .help = "--count 31 datagrams of --size 101, or --rate for ever",
        .play = Play::reader, .udp = true, .count = 31, .size = 101},
+      {.name = "udp-overflow", .help = "reads --bite 2048 every --every 10ms; sender --rate 1000000 in datagrams of --size 1000",
+       .play = Play::reader, .pace = Pace::timed, .udp = true, .rate = 1'000'000, .bite = 2048, .every = 10ms, .size = 1000},
       {.name = "close-wait", .help = "peer closed (after --bytes 211); see --eof",
        .play = Play::close_wait, .bytes = 211},
       {.name = "fin-wait-2", .help = "observed shut down sending, peer never closes", .play = Play::fin_wait},

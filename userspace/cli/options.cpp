@@ -76,6 +76,14 @@ Result<Duration> interval_duration(std::string_view text)
   return parsed;
 }
 
+Result<std::uint64_t> positive_count(std::string_view text)
+{
+  auto parsed = parse_count(text);
+  if (parsed && *parsed == 0)
+    return failure(fmt::format("'{}' must be more than nothing", text));
+  return parsed;
+}
+
 Result<double> positive_share(std::string_view text)
 {
   auto parsed = parse_share(text);
@@ -118,8 +126,23 @@ void add_thresholds(CLI::App& app, detect::Thresholds& t)
   duration("--stall", t.stall, "stalled-reader: nothing consumed for this long");
   duration("--close-wait", t.close_wait, "close-wait: the peer closed this long ago");
   duration("--fin-wait", t.fin_wait, "fin-wait-2: we finished sending this long ago");
+  duration("--idle", t.idle, "connection-leak: connections unused for this long count");
+  add_parsed(app, "--leak-count", t.leak_count, positive_count, "connection-leak: this many of them", "10")->group(group);
+  add_parsed(app, "--rwnd-share", t.rwnd_share, positive_share, "remote-slow-reader: held back by the peer's window", "50%")
+      ->group(group);
+  add_parsed(app, "--drop-share", t.drop_share, positive_share, "udp-receive-overflow: dropped of what arrives", "1%")->group(group);
   duration("--memory-window", t.memory_window, "user-space-buffering: look at this much time");
   bytes("--memory-growth", t.memory_growth_bytes, "user-space-buffering: growth within the window");
+}
+
+// " slow-reader stalled-reader ..."
+std::string kinds_text()
+{
+  std::string text;
+#define LAGGARD_KIND_NAME(name, kebab) text += " " kebab;
+  LAGGARD_FINDING_KINDS(LAGGARD_KIND_NAME)
+#undef LAGGARD_KIND_NAME
+  return text;
 }
 
 void add_filters(CLI::App& app, detect::Filter& filter)
@@ -149,9 +172,7 @@ void add_filters(CLI::App& app, detect::Filter& filter)
            for (const std::string& value : values) {
              const auto kind = detect::parse_kind(value);
              if (!kind)
-               throw CLI::ValidationError("--only", fmt::format("'{}' is not a finding; known are slow-reader "
-                                                                "stalled-reader user-space-buffering close-wait fin-wait-2",
-                                                                value));
+               throw CLI::ValidationError("--only", fmt::format("'{}' is not a finding; known are{}", value, kinds_text()));
              filter.kinds.insert(*kind);
            }
          },

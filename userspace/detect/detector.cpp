@@ -264,7 +264,7 @@ Resolution Detector::reason_of(const model::Model& model, const Subject& subject
     return Resolution::Closed;
   const bool about_a_queue = subject.kind == Kind::SlowReader || subject.kind == Kind::StalledReader;
   if (!about_a_queue)
-    return subject.kind == Kind::UserSpaceBuffering ? Resolution::Subsided : Resolution::Closed;
+    return subject.kind == Kind::CloseWait || subject.kind == Kind::FinWait2 ? Resolution::Closed : Resolution::Subsided;
   // A socket that the kernel side shows no more has an empty queue.
   const bool any_unread = std::ranges::any_of(open.members, [&](std::uint64_t member) {
     const model::Connection* connection = model.find(member);

@@ -20,7 +20,8 @@ namespace laggard::detect {
   X(StalledReader, "stalled-reader")          \
   X(UserSpaceBuffering, "user-space-buffering") \
   X(CloseWait, "close-wait")                  \
-  X(FinWait2, "fin-wait-2")
+  X(FinWait2, "fin-wait-2")                   \
+  X(UdpReceiveOverflow, "udp-receive-overflow")
 
 enum class Kind : std::uint8_t {
 #define LAGGARD_KIND_ENUM(name, text) name,

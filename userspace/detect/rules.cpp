@@ -9,13 +9,15 @@
 #include "detect/rule.h"
 #include "detect/slow_reader.h"
 #include "detect/stalled_reader.h"
+#include "detect/udp_receive_overflow.h"
 #include "detect/user_space_buffering.h"
 
 namespace laggard::detect {
 
 std::span<const Rule> rules()
 {
-  static constexpr std::array kRules = {kSlowReader, kStalledReader, kUserSpaceBuffering, kCloseWait, kFinWait2};
+  static constexpr std::array kRules = {kSlowReader, kStalledReader, kUserSpaceBuffering, kCloseWait, kFinWait2,
+                                        kUdpReceiveOverflow};
   return kRules;
 }
 
