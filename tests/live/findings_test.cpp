@@ -129,12 +129,18 @@ TEST(Findings, guilty_programs_are_named_in_time)
   all.push_back(guilty("close-wait", half, {"close-wait", "--eof", "eaten"}, eof(std::nullopt)));
   all.push_back(guilty("fin-wait-2", half, {"fin-wait-2"}));
   Workload orphan({"fin-wait-2-orphan"});
+  Workload shut({"never-reads", "--rate", "20000000"});  // its peer is the victim
 
   std::ranges::stable_sort(all, {}, &Guilty::hold_seconds);
   for (const Guilty& one : all)
     expect_found(observer, one, started);
 
   EXPECT_TRUE(observer.findings(orphan.pid()).empty());
+  const auto victim = observer.wait_for_finding("remote-slow-reader", shut.number<std::uint32_t>("peer_pid"), hold + 30);
+  ASSERT_TRUE(victim);
+  EXPECT_GE(victim->at("laggard.evidence.rwnd_limited_ratio").get<double>(), 0.5);
+  EXPECT_GE(victim->at("laggard.evidence.lag_seconds").get<double>(), 1.0);
+  EXPECT_GT(victim->at("laggard.evidence.send_queue_bytes"), 0U);
   // What was opened is resolved when the observer stops, and nothing is opened twice.
   EXPECT_EQ(observer.stop(), 0);
   std::map<std::string, int> opened, resolved;

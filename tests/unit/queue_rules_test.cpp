@@ -170,5 +170,145 @@ TEST(UdpReceiveOverflow, ASocketThatDoesNotDropKeepsNoHistory)
   EXPECT_EQ(connection->drop_history().capacity(), 0U);
 }
 
+// ---- remote-slow-reader ----
+
+// Offers 100 kB/s; the peer takes so much of it, and its window is shut for so much of the time.
+struct Uploader {
+  explicit Uploader(detect::DetectorOptions options = {}) : scene(std::move(options)) {}
+  Scene scene;
+  SceneProcess& process = scene.process(17, "uploader");
+  SceneSocket& socket = scene.tcp(process);
+
+  void upload(Duration duration, double taken, double limited)
+  {
+    for (const MonoTime end = scene.now() + duration; scene.now() < end;) {
+      model::SocketSample& sample = socket.sample;
+      socket.send(100'000, false);
+      const auto bytes = static_cast<std::uint32_t>(100'000 * taken);
+      sample.snd_una += std::min(bytes, sample.write_seq - sample.snd_una);
+      sample.rwnd_limited += Duration{static_cast<std::int64_t>(1e9 * limited)};
+      scene.run(1s);
+    }
+  }
+  std::vector<Finding> opened() const { return scene.opened(Kind::RemoteSlowReader); }
+};
+
+TEST(RemoteSlowReader, AQueueThatThePeersWindowHoldsBackForLongerThanTheLagIsFound)
+{
+  Uploader it;
+  it.upload(5s, 0.5, 0.9);
+  EXPECT_THAT(it.scene.findings(), IsEmpty());
+  it.upload(5s, 0.5, 0.9);
+  const auto found = it.opened();
+  ASSERT_THAT(found, SizeIs(1));
+  EXPECT_EQ(found[0].process.comm, "uploader");
+  EXPECT_EQ(found[0].severity, Severity::Warning);
+  EXPECT_GE(evidence(found[0], "lag_seconds"), 1);
+  EXPECT_NEAR(evidence(found[0], "rwnd_limited_ratio"), 0.9, 0.01);
+  EXPECT_GE(evidence(found[0], "send_queue_bytes"), 100'000);
+  EXPECT_EQ(threshold(found[0], "rwnd_share_ratio"), 0.5);
+  EXPECT_EQ(threshold(found[0], "lag_seconds"), 1);
+}
+
+TEST(RemoteSlowReader, BeingHeldBackAloneIsNormal)
+{
+  Uploader it;
+  it.upload(120s, 1, 0.73);  // nginx: some is always on its way, none of it old
+  EXPECT_THAT(it.scene.findings(), IsEmpty());
+}
+
+TEST(RemoteSlowReader, ALossyPathIsBehindWithoutAnyReaderBeingSlow)
+{
+  Uploader it;
+  it.upload(120s, 0.5, 0.4);
+  EXPECT_THAT(it.scene.findings(), IsEmpty());
+}
+
+TEST(RemoteSlowReader, TheShareIsAnOption)
+{
+  detect::DetectorOptions options;
+  options.thresholds.rwnd_share = 0.3;
+  Uploader it{options};
+  it.upload(15s, 0.5, 0.4);
+  EXPECT_THAT(it.opened(), SizeIs(1));
+}
+
+TEST(RemoteSlowReader, ALagThatEndsBeforeTheHoldTimeIsSilent)
+{
+  Uploader it;
+  it.upload(3s, 0, 1);
+  it.upload(60s, 2, 1);
+  EXPECT_THAT(it.scene.findings(), IsEmpty());
+}
+
+TEST(RemoteSlowReader, AnOrphanThatIsStillSentOutHasNoProcess)
+{
+  Uploader it;
+  it.scene.walks_holders = false;
+  it.socket.orphan();
+  it.upload(60s, 0, 1);
+  EXPECT_THAT(it.scene.findings(), IsEmpty());
+}
+
+TEST(RemoteSlowReader, TenTimesTheLagIsCriticalAndAnEmptyQueueResolvesIt)
+{
+  Uploader it;
+  it.upload(9s, 0, 1);
+  ASSERT_THAT(it.opened(), SizeIs(1));
+  EXPECT_EQ(it.opened()[0].severity, Severity::Warning);
+  it.upload(10s, 0, 1);
+  EXPECT_EQ(it.scene.findings().back().severity, Severity::Critical);
+  it.upload(20s, 30, 0);
+  const auto resolved = it.scene.lines(Phase::Resolved);
+  ASSERT_THAT(resolved, SizeIs(1));
+  EXPECT_EQ(resolved[0].resolution, Resolution::Drained);
+}
+
+TEST(RemoteSlowReader, HalfOfEachThresholdKeepsItOpen)
+{
+  Uploader it;
+  it.upload(12s, 0, 1);
+  ASSERT_THAT(it.opened(), SizeIs(1));
+  it.upload(60s, 1, 0.3);
+  EXPECT_THAT(it.scene.lines(Phase::Resolved), IsEmpty());
+  it.upload(30s, 1, 0.2);
+  EXPECT_THAT(it.scene.lines(Phase::Resolved), SizeIs(1));
+}
+
+TEST(RemoteSlowReader, TheVictimIsNamedThoughTheReaderIsHere)
+{
+  Scene scene;
+  SceneSocket& receiver = scene.tcp(scene.process(17, "reader"));
+  SceneSocket& sender = scene.tcp(scene.process(19, "writer"));
+  Scene::connect(sender, receiver);
+  sender.sends(1e6);
+  receiver.window(100'000);  // and reads nothing
+  for (int i = 0; i < 20; i++) {
+    sender.sample.rwnd_limited += 1s;
+    scene.run(1s);
+  }
+  ASSERT_THAT(scene.opened(Kind::RemoteSlowReader), SizeIs(1));
+  EXPECT_EQ(scene.opened(Kind::RemoteSlowReader)[0].process.comm, "writer");
+  ASSERT_THAT(scene.opened(Kind::StalledReader), SizeIs(1));
+  EXPECT_EQ(scene.opened(Kind::StalledReader)[0].process.comm, "reader");
+}
+
+TEST(RemoteSlowReader, AConnectionWhosePeerTakesEverythingKeepsNoHistory)
+{
+  Uploader it;
+  it.socket.arrives(1000).drains(4096, 10).sends(1000);
+  it.scene.run(10s);
+  const model::Connection* connection = it.scene.model().find(it.socket.sample.cookie);
+  ASSERT_NE(connection, nullptr);
+  EXPECT_EQ(connection->send_history().capacity(), 0U);
+  it.socket.sends(0);
+  it.socket.send(100, false);
+  it.scene.run(2s);
+  EXPECT_THAT(connection->send_history(), SizeIs(2));
+  it.socket.sample.snd_una = it.socket.sample.write_seq;
+  it.scene.run(20s);
+  EXPECT_EQ(connection->send_history().capacity(), 0U);
+}
+
 }  // namespace
 }  // namespace laggard::test

@@ -263,6 +263,13 @@ Resolution Detector::reason_of(const model::Model& model, const Subject& subject
   if (open.members.empty())
     return Resolution::Closed;
   const bool about_a_queue = subject.kind == Kind::SlowReader || subject.kind == Kind::StalledReader;
+  if (subject.kind == Kind::RemoteSlowReader) {
+    const bool any_waits = std::ranges::any_of(open.members, [&](std::uint64_t member) {
+      const model::Connection* connection = model.find(member);
+      return connection != nullptr && !connection->send().empty();
+    });
+    return any_waits ? Resolution::Subsided : Resolution::Drained;
+  }
   if (!about_a_queue)
     return subject.kind == Kind::CloseWait || subject.kind == Kind::FinWait2 ? Resolution::Closed : Resolution::Subsided;
   // A socket that the kernel side shows no more has an empty queue.

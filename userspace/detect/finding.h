@@ -21,7 +21,8 @@ namespace laggard::detect {
   X(UserSpaceBuffering, "user-space-buffering") \
   X(CloseWait, "close-wait")                  \
   X(FinWait2, "fin-wait-2")                   \
-  X(UdpReceiveOverflow, "udp-receive-overflow")
+  X(UdpReceiveOverflow, "udp-receive-overflow") \
+  X(RemoteSlowReader, "remote-slow-reader")
 
 enum class Kind : std::uint8_t {
 #define LAGGARD_KIND_ENUM(name, text) name,

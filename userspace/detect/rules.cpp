@@ -6,6 +6,7 @@
 #include "base/units.h"
 #include "detect/close_wait.h"
 #include "detect/fin_wait_2.h"
+#include "detect/remote_slow_reader.h"
 #include "detect/rule.h"
 #include "detect/slow_reader.h"
 #include "detect/stalled_reader.h"
@@ -17,7 +18,7 @@ namespace laggard::detect {
 std::span<const Rule> rules()
 {
   static constexpr std::array kRules = {kSlowReader, kStalledReader, kUserSpaceBuffering, kCloseWait, kFinWait2,
-                                        kUdpReceiveOverflow};
+                                        kUdpReceiveOverflow, kRemoteSlowReader};
   return kRules;
 }
 
