@@ -16,6 +16,8 @@ static __always_inline bool is_interesting(struct sock *sk, const struct laggard
   if (tcp_state == TCP_LISTEN || tcp_state == TCP_CLOSE_WAIT || tcp_state == TCP_FIN_WAIT1 ||
       tcp_state == TCP_FIN_WAIT2)
     return true;
+  if (is_unaccepted(sk))
+    return true;
   struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
   return tp && (tcp_unread_bytes(tp, sk) || tp->write_seq != tp->snd_una);
 }

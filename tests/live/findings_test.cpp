@@ -93,6 +93,10 @@ TEST(Findings, guilty_programs_are_named_in_time)
   all.push_back(guilty("stalled-reader", stall, {"never-reads"}, unread_50021));
   all.push_back(guilty("stalled-reader", stall, {"never-reads", "--netns", "--family", "6"}, unread_50021));
   all.push_back(guilty("close-wait", half, {"close-wait", "--eof", "seen"}, eof(std::nullopt)));
+  all.push_back(guilty("accept-backlog", hold, {"accept-backlog"}, [](const Json& line) {  // children older than laggard
+    EXPECT_EQ(line.at("laggard.evidence.accept_queue"), 3U);
+    EXPECT_TRUE(line.at("laggard.finding.start_is_lower_bound"));
+  }));
   Observer observer{watch()};
   observer.wait_started();
   const double started = now_seconds();
@@ -119,6 +123,10 @@ TEST(Findings, guilty_programs_are_named_in_time)
   all.push_back(guilty("user-space-buffering", memory, {"hoarder"}, [](const Json& line) {
     EXPECT_NEAR(line.at("laggard.evidence.retained_ratio").get<double>(), 1.0, 0.15);
     EXPECT_GE(line.at("laggard.examples").size(), 1U);
+  }));
+  all.push_back(guilty("accept-backlog", hold, {"accept-backlog", "--family", "6", "--netns"}, [](const Json& line) {
+    EXPECT_EQ(line.at("laggard.evidence.accept_queue"), 3U);
+    EXPECT_FALSE(line.at("laggard.finding.start_is_lower_bound"));
   }));
   all.push_back(guilty("udp-receive-overflow", hold, {"udp-overflow"}, [](const Json& line) {
     EXPECT_EQ(line.at("severity"), "error");

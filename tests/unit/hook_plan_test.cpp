@@ -87,6 +87,22 @@ TEST(HookPlan, AnUnknownForcedRungIsAnErrorThatListsTheKnownOnes)
   }
 }
 
+TEST(HookPlan, AnOptionalFeedWithoutAHookIsNoGapAndSaysWhatIsMissing)
+{
+  constexpr std::array kWithOptional = {Candidate{"reads", "best", {"reads_best", ""}, ""},
+                                        Candidate{"extra", "iter/extra", {"extra", ""}, "", true}};
+  const auto whole = plan(kWithOptional, {}, {});
+  EXPECT_THAT(whole->programs, ElementsAre("reads_best", "extra"));
+  const auto result = plan(kWithOptional, {{"iter/extra", "the kernel refused it"}}, {});
+  ASSERT_TRUE(result);
+  EXPECT_TRUE(result->complete());
+  EXPECT_EQ(result->first_gap(), "");
+  EXPECT_THAT(result->programs, ElementsAre("reads_best"));
+  EXPECT_EQ(result->choices[1].hook, "");
+  EXPECT_THAT(result->choices[1].note, HasSubstr("the kernel refused it"));
+  EXPECT_FALSE(plan(kWithOptional, {{"best", "EPERM"}}, {})->complete());
+}
+
 TEST(HookPlan, TheRealTableHasABestRungWithoutAReservationForEveryFeed)
 {
   const auto result = plan(kCandidates, {}, {});

@@ -310,5 +310,181 @@ TEST(RemoteSlowReader, AConnectionWhosePeerTakesEverythingKeepsNoHistory)
   EXPECT_EQ(connection->send_history().capacity(), 0U);
 }
 
+// ---- accept-backlog ----
+
+struct Server {
+  explicit Server(detect::DetectorOptions options = {}) : scene(std::move(options))
+  {
+    make_listener(listener);
+    scene.run(3s);
+  }
+  static void make_listener(SceneSocket& socket)
+  {
+    socket.sample.state = model::TcpState::Listen;
+    socket.sample.connected = false;
+    socket.sample.opened = {};
+    socket.sample.tuple = {endpoint(0, 0, 0, 0, 8080), {}};
+    socket.sample.max_ack_backlog = 128;
+  }
+  Scene scene;
+  SceneProcess& process = scene.process(17, "server");
+  SceneSocket& listener = scene.tcp(process);
+
+  SceneSocket& client_connects()
+  {
+    SceneSocket& child = scene.tcp(process);
+    child.orphan();
+    child.sample.connected = false;
+    child.sample.accepted = child.sample.unaccepted = true;
+    child.sample.tuple = child.sample.tuple.reversed();
+    child.sample.tuple.local = endpoint(10, 0, 0, 1, 8080);
+    listener.sample.ack_backlog++;
+    return child;
+  }
+  void accept(SceneSocket& child)
+  {
+    child.sample.unaccepted = false;
+    child.sample.has_file = true;
+    child.holders = {process.id};
+    listener.sample.ack_backlog--;
+  }
+  std::vector<Finding> opened() const { return scene.opened(Kind::AcceptBacklog); }
+};
+
+TEST(AcceptBacklog, AConnectionThatNobodyAcceptsIsFoundAfterTheHoldTimeAndNotBefore)
+{
+  Server it;
+  it.client_connects().arrive(700);
+  it.client_connects();
+  it.scene.run(5s);
+  EXPECT_THAT(it.scene.findings(), IsEmpty());
+  it.scene.run(3s);
+  const auto found = it.opened();
+  ASSERT_THAT(found, SizeIs(1));
+  EXPECT_EQ(found[0].process.comm, "server");
+  EXPECT_EQ(found[0].severity, Severity::Warning);
+  EXPECT_FALSE(found[0].start_is_lower_bound);
+  EXPECT_EQ(evidence(found[0], "accept_queue"), 2);
+  EXPECT_EQ(evidence(found[0], "accept_queue_limit"), 128);
+  EXPECT_GE(evidence(found[0], "oldest_seconds"), 5);
+  ASSERT_TRUE(found[0].socket);
+  EXPECT_EQ(found[0].socket->state, model::TcpState::Listen);
+  it.scene.run(30s);  // the unread bytes of a child are not a stalled reader of anybody
+  EXPECT_THAT(it.scene.opened(Kind::StalledReader), IsEmpty());
+}
+
+TEST(AcceptBacklog, ABusyServersQueueIsNeverEmptyButWhatWaitsIsYoung)
+{
+  Server it;
+  SceneSocket* waiting = &it.client_connects();
+  for (int i = 0; i < 60; i++) {
+    it.scene.run(1s);
+    SceneSocket* next = &it.client_connects();
+    it.accept(*waiting);
+    waiting = next;
+  }
+  EXPECT_THAT(it.scene.findings(), IsEmpty());
+}
+
+TEST(AcceptBacklog, AQueueThatEmptiesWithinTheHoldTimeStartsAgain)
+{
+  Server it;
+  for (int i = 0; i < 20; i++) {
+    SceneSocket& child = it.client_connects();
+    it.scene.run(4s);
+    it.accept(child);
+    it.scene.run(1s);
+  }
+  EXPECT_THAT(it.scene.findings(), IsEmpty());
+}
+
+TEST(AcceptBacklog, OverflowAtTwoLooksIsFoundAtOnceAndCritical)
+{
+  Server it;
+  it.listener.sample.ack_backlog = 129;
+  it.listener.sample.drops += 3;
+  it.scene.run(2s);
+  EXPECT_THAT(it.scene.findings(), IsEmpty());
+  it.listener.sample.drops += 3;
+  it.scene.run(2s);
+  const auto found = it.opened();
+  ASSERT_THAT(found, SizeIs(1));
+  EXPECT_EQ(found[0].severity, Severity::Critical);
+  EXPECT_EQ(evidence(found[0], "drops_total"), 6);
+  EXPECT_THAT(found[0].message, HasSubstr("overflows"));
+}
+
+TEST(AcceptBacklog, DropsWhileThereIsRoomAreNoOverflow)
+{
+  Server it;
+  for (int i = 0; i < 30; i++) {
+    it.listener.sample.drops += 3;
+    it.scene.run(1s);
+  }
+  EXPECT_THAT(it.scene.findings(), IsEmpty());
+}
+
+TEST(AcceptBacklog, AChildOfAnotherListenerDoesNotCount)
+{
+  Server it;
+  it.listener.sample.ack_backlog = 1;
+  SceneSocket& other_port = it.client_connects();
+  other_port.sample.tuple.local.port = 9090;
+  SceneSocket& other_netns = it.client_connects();
+  other_netns.sample.netns++;
+  SceneSocket& other_owner = it.client_connects();
+  other_owner.sample.owner = it.scene.process(19, "other").id;
+  it.scene.run(60s);
+  EXPECT_THAT(it.scene.findings(), IsEmpty());
+}
+
+TEST(AcceptBacklog, AListenerBoundToOneAddressHasTheChildrenOfThatAddress)
+{
+  Server it;
+  it.listener.sample.tuple.local = endpoint(127, 0, 0, 1, 8080);
+  SceneSocket& child = it.client_connects();
+  it.scene.run(20s);
+  EXPECT_THAT(it.scene.findings(), IsEmpty());
+  child.sample.tuple.local = endpoint(127, 0, 0, 1, 8080);
+  it.scene.run(20s);
+  EXPECT_THAT(it.opened(), SizeIs(1));
+}
+
+TEST(AcceptBacklog, AChildThatIsOlderThanWeAreIsALowerBoundAndHasNoKnownOwner)
+{
+  Server it;
+  SceneSocket& child = it.client_connects();
+  child.sample.opened = {};
+  child.sample.owner = {};
+  child.sample.older_than_observer = true;
+  it.scene.run(8s);
+  ASSERT_THAT(it.opened(), SizeIs(1));
+  EXPECT_TRUE(it.opened()[0].start_is_lower_bound);
+  EXPECT_THAT(it.opened()[0].message, HasSubstr("at least"));
+}
+
+TEST(AcceptBacklog, AcceptingResolvesIt)
+{
+  Server it;
+  SceneSocket& child = it.client_connects();
+  it.scene.run(10s);
+  ASSERT_THAT(it.opened(), SizeIs(1));
+  it.accept(child);
+  it.scene.run(10s);
+  const auto resolved = it.scene.lines(Phase::Resolved);
+  ASSERT_THAT(resolved, SizeIs(1));
+  EXPECT_EQ(resolved[0].resolution, Resolution::Drained);
+}
+
+TEST(AcceptBacklog, TenTimesTheHoldTimeIsCritical)
+{
+  Server it;
+  it.client_connects();
+  it.scene.run(49s);
+  EXPECT_EQ(it.scene.findings().back().severity, Severity::Warning);
+  it.scene.run(5s);
+  EXPECT_EQ(it.scene.findings().back().severity, Severity::Critical);
+}
+
 }  // namespace
 }  // namespace laggard::test

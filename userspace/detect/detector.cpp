@@ -270,6 +270,13 @@ Resolution Detector::reason_of(const model::Model& model, const Subject& subject
     });
     return any_waits ? Resolution::Subsided : Resolution::Drained;
   }
+  if (subject.kind == Kind::AcceptBacklog) {
+    const bool any_waits = std::ranges::any_of(open.members, [&](std::uint64_t member) {
+      const model::Connection* connection = model.find(member);
+      return connection != nullptr && connection->latest().ack_backlog > 0;
+    });
+    return any_waits ? Resolution::Subsided : Resolution::Drained;
+  }
   if (!about_a_queue)
     return subject.kind == Kind::CloseWait || subject.kind == Kind::FinWait2 ? Resolution::Closed : Resolution::Subsided;
   // A socket that the kernel side shows no more has an empty queue.

@@ -22,7 +22,8 @@ namespace laggard::detect {
   X(CloseWait, "close-wait")                  \
   X(FinWait2, "fin-wait-2")                   \
   X(UdpReceiveOverflow, "udp-receive-overflow") \
-  X(RemoteSlowReader, "remote-slow-reader")
+  X(RemoteSlowReader, "remote-slow-reader")   \
+  X(AcceptBacklog, "accept-backlog")
 
 enum class Kind : std::uint8_t {
 #define LAGGARD_KIND_ENUM(name, text) name,

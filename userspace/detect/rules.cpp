@@ -4,6 +4,7 @@
 #include <cassert>
 
 #include "base/units.h"
+#include "detect/accept_backlog.h"
 #include "detect/close_wait.h"
 #include "detect/fin_wait_2.h"
 #include "detect/remote_slow_reader.h"
@@ -18,7 +19,7 @@ namespace laggard::detect {
 std::span<const Rule> rules()
 {
   static constexpr std::array kRules = {kSlowReader, kStalledReader, kUserSpaceBuffering, kCloseWait, kFinWait2,
-                                        kUdpReceiveOverflow, kRemoteSlowReader};
+                                        kUdpReceiveOverflow, kRemoteSlowReader, kAcceptBacklog};
   return kRules;
 }
 

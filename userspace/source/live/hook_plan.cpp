@@ -7,15 +7,12 @@
 
 namespace laggard::source::live {
 
-bool Plan::complete() const
-{
-  return std::ranges::none_of(choices, [](const model::HookChoice& choice) { return choice.hook.empty(); });
-}
+bool Plan::complete() const { return first_gap().empty(); }
 
 std::string Plan::first_gap() const
 {
   for (const model::HookChoice& choice : choices)
-    if (choice.hook.empty())
+    if (choice.hook.empty() && std::ranges::find(optional, choice.feed) == optional.end())
       return fmt::format("the feed '{}' has no hook on this kernel: {}", choice.feed, choice.note);
   return {};
 }
@@ -36,6 +33,8 @@ Result<Plan> plan(std::span<const Candidate> table, const Availability& availabi
     auto choice = std::ranges::find(result.choices, candidate.feed, &model::HookChoice::feed);
     if (choice == result.choices.end())
       choice = result.choices.insert(choice, {std::string(candidate.feed), "", ""});
+    if (candidate.optional && std::ranges::find(result.optional, candidate.feed) == result.optional.end())
+      result.optional.push_back(candidate.feed);
     if (!choice->hook.empty())
       continue;
     const auto force = forced.find(choice->feed);

@@ -20,6 +20,7 @@ struct Candidate {
   std::string_view hook;                       // as printed: section names of the programs, joined with '+'
   std::array<std::string_view, 2> programs{};  // names in bpf/*.bpf.c; the second may be empty
   std::string_view note;                       // what is weaker about it; empty for the best
+  bool optional = false;                       // without this feed laggard sees less, and says so
 };
 
 inline constexpr std::array kCandidates = {
@@ -29,6 +30,7 @@ inline constexpr std::array kCandidates = {
     Candidate{"states", "tp_btf/inet_sock_set_state+tp_btf/tcp_destroy_sock", {"state_set", "state_destroy"}, ""},
     Candidate{"sweep", "iter/bpf_sk_storage_map", {"sweep", ""}, ""},
     Candidate{"holders", "iter/task_file", {"holders", ""}, ""},
+    Candidate{"unaccepted", "iter/tcp", {"unaccepted", ""}, "", true},
     Candidate{"processes", "iter/task", {"processes", ""}, ""},
 };
 
@@ -38,7 +40,8 @@ using Availability = std::map<std::string_view, std::string>;  // by Candidate::
 struct Plan {
   std::vector<model::HookChoice> choices;    // one per feed, in the order of the table
   std::vector<std::string_view> programs;    // to load
-  bool complete() const;                     // every feed has a hook
+  std::vector<std::string_view> optional;    // feeds
+  bool complete() const;                     // every feed that is not optional has a hook
   std::string first_gap() const;             // why not
 };
 
