@@ -16,6 +16,8 @@ static __always_inline bool is_interesting(struct sock *sk, const struct laggard
   if (tcp_state == TCP_LISTEN || tcp_state == TCP_CLOSE_WAIT || tcp_state == TCP_FIN_WAIT1 ||
       tcp_state == TCP_FIN_WAIT2)
     return true;
+  if (is_unaccepted(sk))
+    return true;
   struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
   return tp && (tcp_unread_bytes(tp, sk) || tp->write_seq != tp->snd_una);
 }
@@ -33,8 +35,9 @@ int sweep(struct bpf_iter__bpf_sk_storage_map *ctx)
   struct laggard_socket_record record;
   state->flags |= LAGGARD_F_ANNOUNCED;
   fill_socket_record(&record, sk, state);
-  state->announced_drops = record.drops;
-  bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
+  // A full buffer makes the kernel ask for this socket again: what it did not take has not been announced.
+  if (!bpf_seq_write(ctx->meta->seq, &record, sizeof(record)))
+    state->announced_drops = record.drops;
   return 0;
 }
 

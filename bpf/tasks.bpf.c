@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-// Feeds `holders` (who holds which socket, in every namespace, also sockets older than us) and `processes` (memory).
+// Feeds `holders` (who holds which socket, in every namespace, also sockets older than us), `unaccepted` (connections
+// older than us that nobody holds yet) and `processes` (memory).
 #include "lib/record.bpf.h"
 
 SEC("iter/task_file")
@@ -36,6 +37,29 @@ int holders(struct bpf_iter__task_file *ctx)
     .fd = ctx->fd,
   };
   bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
+  return 0;
+}
+
+// Run once, after the holders: a connection that waited in an accept queue before we came has no file to find it by, and
+// passes no hook until it is accepted. Of laggard's own network namespace only; the others show theirs as they come.
+SEC("iter/tcp")
+int unaccepted(struct bpf_iter__tcp *ctx)
+{
+  struct sock_common *common = ctx->sk_common;
+  if (!common || (common->skc_state != TCP_ESTABLISHED && common->skc_state != TCP_CLOSE_WAIT))
+    return 0;
+  struct tcp_sock *tp = bpf_skc_to_tcp_sock(common);
+  if (!tp)
+    return 0;
+  struct sock *sk = (struct sock *)tp;
+  if (!is_unaccepted(sk) || bpf_sk_storage_get(&sockets, sk, NULL, 0))
+    return 0;
+  struct laggard_sock_state *state = bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+  if (!state) {
+    count_lost(LAGGARD_LOST_NO_STORAGE);
+    return 0;
+  }
+  state->flags = LAGGARD_F_SEEDED | LAGGARD_F_ACCEPTED;
   return 0;
 }
 

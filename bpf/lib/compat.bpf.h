@@ -37,6 +37,13 @@ static __always_inline __u32 tcp_unread_bytes(const struct tcp_sock *tp, const s
   return unread - (fin_queued(sk) ? 1 : 0);
 }
 
+// A child in an accept queue. A socket that a process has had, and closed, leaves both states with the closing.
+static __always_inline bool is_unaccepted(const struct sock *sk)
+{
+  __u8 state = sk->__sk_common.skc_state;
+  return sk->sk_protocol == IPPROTO_TCP && (state == TCP_ESTABLISHED || state == TCP_CLOSE_WAIT) && !sk->sk_socket;
+}
+
 static __always_inline __u32 tcp_window_left(const struct tcp_sock *tp)
 {
   __s32 left = (__s32)(tp->rcv_wup + tp->rcv_wnd - tp->rcv_nxt);

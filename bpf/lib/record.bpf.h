@@ -102,6 +102,9 @@ static __always_inline void fill_socket_record(struct laggard_socket_record *rec
   if (fin_queued(sk))
     record->flags |= LAGGARD_F_SOCK_DONE;
 
+  if (is_unaccepted(sk))
+    record->flags |= LAGGARD_F_UNACCEPTED;
+
   record->sk_rmem_alloc = sk->sk_backlog.rmem_alloc.counter;
   record->sk_rcvbuf = sk->sk_rcvbuf;
   record->queued_packets = sk->sk_receive_queue.qlen;

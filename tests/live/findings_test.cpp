@@ -93,6 +93,10 @@ TEST(Findings, guilty_programs_are_named_in_time)
   all.push_back(guilty("stalled-reader", stall, {"never-reads"}, unread_50021));
   all.push_back(guilty("stalled-reader", stall, {"never-reads", "--netns", "--family", "6"}, unread_50021));
   all.push_back(guilty("close-wait", half, {"close-wait", "--eof", "seen"}, eof(std::nullopt)));
+  all.push_back(guilty("accept-backlog", hold, {"accept-backlog"}, [](const Json& line) {  // children older than laggard
+    EXPECT_EQ(line.at("laggard.evidence.accept_queue"), 3U);
+    EXPECT_TRUE(line.at("laggard.finding.start_is_lower_bound"));
+  }));
   Observer observer{watch()};
   observer.wait_started();
   const double started = now_seconds();
@@ -121,17 +125,31 @@ TEST(Findings, guilty_programs_are_named_in_time)
     EXPECT_NEAR(line.at("laggard.evidence.retained_ratio").get<double>(), 1.0, 0.15);
     EXPECT_GE(line.at("laggard.examples").size(), 1U);
   }));
+  all.push_back(guilty("accept-backlog", hold, {"accept-backlog", "--family", "6", "--netns"}, [](const Json& line) {
+    EXPECT_EQ(line.at("laggard.evidence.accept_queue"), 3U);
+    EXPECT_FALSE(line.at("laggard.finding.start_is_lower_bound"));
+  }));
+  all.push_back(guilty("udp-receive-overflow", hold, {"udp-overflow"}, [](const Json& line) {
+    EXPECT_EQ(line.at("severity"), "error");
+    EXPECT_GT(line.at("laggard.evidence.drops_per_second").get<double>(), 100);
+  }));
   all.push_back(guilty("close-wait", half, {"close-wait", "--eof", "seen"}, eof(true)));
   all.push_back(guilty("close-wait", half, {"close-wait", "--eof", "never"}, eof(false)));
   all.push_back(guilty("close-wait", half, {"close-wait", "--eof", "eaten"}, eof(std::nullopt)));
   all.push_back(guilty("fin-wait-2", half, {"fin-wait-2"}));
   Workload orphan({"fin-wait-2-orphan"});
+  Workload shut({"never-reads", "--rate", "20000000"});  // its peer is the victim
 
   std::ranges::stable_sort(all, {}, &Guilty::hold_seconds);
   for (const Guilty& one : all)
     expect_found(observer, one, started);
 
   EXPECT_TRUE(observer.findings(orphan.pid()).empty());
+  const auto victim = observer.wait_for_finding("remote-slow-reader", shut.number<std::uint32_t>("peer_pid"), hold + 30);
+  ASSERT_TRUE(victim);
+  EXPECT_GE(victim->at("laggard.evidence.rwnd_limited_ratio").get<double>(), 0.5);
+  EXPECT_GE(victim->at("laggard.evidence.lag_seconds").get<double>(), 1.0);
+  EXPECT_GT(victim->at("laggard.evidence.send_queue_bytes"), 0U);
   // What was opened is resolved when the observer stops, and nothing is opened twice.
   EXPECT_EQ(observer.stop(), 0);
   std::map<std::string, int> opened, resolved;
@@ -160,6 +178,7 @@ TEST(Findings, innocent_programs_are_left_alone)
       {"peek"},
       {"cache", "--cap", quick() ? "20MB" : "100MB", "--rate", "20000000"},
       {"discard"},
+      {"bulk", "--proto", "udp", "--rate", "2000000", "--size", "1000"},
       {"half-close"},
       {"long-poll"}};
   std::map<std::uint32_t, std::string> who;

@@ -266,7 +266,7 @@ bool SceneSocket::is_interesting() const
   const TcpState state = sample.state;
   return (sample.read_epoch != 0 && scene_->epoch_ - sample.read_epoch <= 1) || sample.drops != announced_drops_ ||
          sample.unread_bytes > 0 || sample.write_seq != sample.snd_una || state == TcpState::Listen ||
-         state == TcpState::CloseWait || state == TcpState::FinWait1 || state == TcpState::FinWait2;
+         sample.unaccepted || state == TcpState::CloseWait || state == TcpState::FinWait1 || state == TcpState::FinWait2;
 }
 
 Scene::Scene(detect::DetectorOptions options, Duration interval)

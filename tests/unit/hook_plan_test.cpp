@@ -50,7 +50,7 @@ TEST(HookPlan, AFeedWithoutAHookIsAGapThatNamesEveryRefusal)
 {
   const auto result = plan(kTable, {{"best", "why 1"}, {"middle", "why 2"}, {"last", "why 3"}}, {});
   ASSERT_TRUE(result);
-    EXPECT_EQ(result->choices[0].hook, "");
+  EXPECT_EQ(result->choices[0].hook, "");
   EXPECT_EQ(result->choices[1].hook, "iter");
   EXPECT_THAT(result->programs, ElementsAre("sweep"));
   for (const char* part : {"reads", "best: why 1", "middle: why 2", "last: why 3"})
@@ -70,7 +70,7 @@ TEST(HookPlan, AForcedRungThatIsRefusedIsAGapAndNotAnotherRung)
 {
   const auto result = plan(kTable, {{"last", "EPERM"}}, {{"reads", "last"}});
   ASSERT_TRUE(result);
-    EXPECT_THAT(result->gap, HasSubstr("last: EPERM"));
+  EXPECT_THAT(result->gap, HasSubstr("last: EPERM"));
 }
 
 TEST(HookPlan, AnUnknownForcedRungIsAnErrorThatListsTheKnownOnes)
@@ -82,6 +82,22 @@ TEST(HookPlan, AnUnknownForcedRungIsAnErrorThatListsTheKnownOnes)
       EXPECT_THAT(result.error().message(), HasSubstr(part));
     EXPECT_THAT(result.error().message(), HasSubstr(forced.begin()->first + "=" + forced.begin()->second));
   }
+}
+
+TEST(HookPlan, AnOptionalFeedWithoutAHookIsNoGapAndSaysWhatIsMissing)
+{
+  constexpr std::array kWithOptional = {Candidate{"reads", "best", {"reads_best", ""}, ""},
+                                        Candidate{"extra", "iter/extra", {"extra", ""}, "", Use::Optional}};
+  const auto whole = plan(kWithOptional, {}, {});
+  EXPECT_THAT(whole->programs, ElementsAre("reads_best", "extra"));
+  const auto result = plan(kWithOptional, {{"iter/extra", "the kernel refused it"}}, {});
+  ASSERT_TRUE(result);
+  EXPECT_TRUE(result->gap.empty());
+  EXPECT_EQ(result->gap, "");
+  EXPECT_THAT(result->programs, ElementsAre("reads_best"));
+  EXPECT_EQ(result->choices[1].hook, "");
+  EXPECT_THAT(result->choices[1].note, HasSubstr("the kernel refused it"));
+  EXPECT_FALSE(plan(kWithOptional, {{"best", "EPERM"}}, {})->complete());
 }
 
 TEST(HookPlan, TheRealTableHasABestRungWithoutAReservationForEveryFeed)

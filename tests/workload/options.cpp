@@ -156,7 +156,7 @@ void check(const Options& options)
   if ((options.pace == Pace::timed || options.pace == Pace::timed_drain || options.play == Play::long_poll) &&
       options.every == Duration{0})
     throw Failure("--every must be more than 0");
-  if (options.play == Play::visits && options.per_second == 0)
+  if ((options.play == Play::visits || options.play == Play::leak) && options.per_second == 0)
     throw Failure("--per-second must be more than 0");
   if (options.udp && options.play != Play::reader && options.play != Play::exact)
     throw Failure(std::string(options.name) + " is for TCP only");
@@ -181,6 +181,8 @@ const std::vector<Spec>& scenarios()
        .play = Play::reader, .bytes = 50021},
       {.name = "never-reads-udp", .help = "--count 31 datagrams of --size 101, or --rate for ever",
        .play = Play::reader, .udp = true, .count = 31, .size = 101},
+      {.name = "udp-overflow", .help = "reads --bite 2048 every --every 10ms; sender --rate 1000000 in datagrams of --size 1000",
+       .play = Play::reader, .pace = Pace::timed, .udp = true, .rate = 1'000'000, .bite = 2048, .every = 10ms, .size = 1000},
       {.name = "close-wait", .help = "peer closed (after --bytes 211); see --eof",
        .play = Play::close_wait, .bytes = 211},
       {.name = "fin-wait-2", .help = "observed shut down sending, peer never closes", .play = Play::fin_wait},
@@ -192,6 +194,10 @@ const std::vector<Spec>& scenarios()
        .play = Play::many, .connected = true, .bytes = 1009, .count = 551},
       {.name = "forked-holder", .help = "--bytes 50021 unread, then a forked child holds the socket, its opener closes",
        .play = Play::forked, .connected = true, .bytes = 50021},
+      {.name = "accept-backlog", .help = "--count 3 clients connect, each sends --bytes 17, and nobody accepts them",
+       .play = Play::backlog, .bytes = 17, .count = 3},
+      {.name = "pool-leak", .help = "--per-second 2: opens a connection, uses it once with --size 64, and keeps it",
+       .play = Play::leak, .connected = true, .size = 64, .per_second = 2},
       {.name = "bulk", .help = "reads 64 KiB blocks as fast as it can; sender --rate max",
        .play = Play::reader, .pace = Pace::arrival, .rate = kUnlimited},
       {.name = "batch", .help = "every --every 500ms reads until EAGAIN; sender --rate 100000",

@@ -102,6 +102,47 @@ class Many : public Scenario {
   }
 };
 
+class Backlog : public Scenario {
+ public:
+  void connect(World& world) override
+  {
+    for (std::uint64_t index = 0; index < world.options().count; index++)
+      world.let_wait();
+  }
+};
+
+// Never reuses and never closes.
+class Leak : public Scenario {
+ public:
+  explicit Leak(const Options& options) : period_(std::nano::den / static_cast<Duration::rep>(options.per_second)) {}
+
+  void start(World& world) override
+  {
+    use(world, world.sockets().front());
+    next_ = Clock::now() + period_;
+  }
+  TimePoint wake() const override { return next_; }
+
+  void step(World& world, bool, TimePoint now) override
+  {
+    if (now < next_)
+      return;
+    next_ += period_;
+    use(world, world.open());
+  }
+
+ private:
+  static void use(World& world, const Observed& socket)
+  {
+    set_answer(world, socket, Answer::echo);
+    send_exactly(socket.fd.get(), world.options().size);
+    take_exactly(world, socket.fd.get(), world.options().size);
+  }
+
+  Duration period_;
+  TimePoint next_ = TimePoint::max();
+};
+
 // churn and half-close: one connection at a time, opened at a fixed pace.
 class Visits : public Scenario {
  public:
@@ -205,6 +246,10 @@ std::unique_ptr<Scenario> make_scenario(const Options& options)
       return std::make_unique<LongPoll>();
     case Play::forked:
       return std::make_unique<ForkedHolder>();
+    case Play::backlog:
+      return std::make_unique<Backlog>();
+    case Play::leak:
+      return std::make_unique<Leak>(options);
     case Play::exact:
       break;
   }

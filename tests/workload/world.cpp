@@ -97,6 +97,19 @@ Observed& World::open()
   return sockets_.back();
 }
 
+void World::let_wait()
+{
+  prepare_listener();
+  PeerRequest request;
+  request.id = next_id_++;
+  request.op = PeerOp::connect;
+  request.address = target_;
+  peer_.ask(request);
+  request.op = PeerOp::send;
+  request.bytes = options_.bytes;
+  peer_.ask(request);
+}
+
 void World::ask(PeerOp op, const Observed& socket)
 {
   PeerRequest request;

@@ -40,6 +40,7 @@ class World {
   int fd() const { return sockets_.empty() ? -1 : sockets_.front().fd.get(); }  // of the first socket
 
   Observed& open();  // one more connection, adopted into sockets()
+  void let_wait();   // a client connects, sends `bytes`, and is not accepted
   void ask(PeerOp op, const Observed& socket);
   void send(const Observed& socket, std::uint64_t bytes, std::uint64_t rate, bool finish = false);
   // Sends and waits until all of it has arrived; false when the deadline passes.

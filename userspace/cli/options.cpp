@@ -76,6 +76,14 @@ Result<Duration> interval_duration(std::string_view text)
   return parsed;
 }
 
+Result<std::uint64_t> positive_count(std::string_view text)
+{
+  auto parsed = parse_count(text);
+  if (parsed && *parsed == 0)
+    return failure(fmt::format("'{}' must be more than nothing", text));
+  return parsed;
+}
+
 Result<double> positive_share(std::string_view text)
 {
   auto parsed = parse_share(text);
@@ -118,6 +126,11 @@ void add_thresholds(CLI::App& app, detect::Thresholds& t)
   duration("--stall", t.stall, "stalled-reader: nothing consumed for this long");
   duration("--close-wait", t.close_wait, "close-wait: the peer closed this long ago");
   duration("--fin-wait", t.fin_wait, "fin-wait-2: we finished sending this long ago");
+  duration("--idle", t.idle, "connection-leak: connections unused for this long count");
+  add_parsed(app, "--leak-count", t.leak_count, positive_count, "connection-leak: this many of them", "10")->group(group);
+  add_parsed(app, "--rwnd-share", t.rwnd_share, positive_share, "remote-slow-reader: held back by the peer's window", "50%")
+      ->group(group);
+  add_parsed(app, "--drop-share", t.drop_share, positive_share, "udp-receive-overflow: dropped of what arrives", "1%")->group(group);
   duration("--memory-window", t.memory_window, "memory: look at this much time");
   bytes("--memory-growth", t.memory_growth_bytes, "memory: growth within the window");
   duration("--attribution", t.attribution, "memory: trace a suspect's growth for this long");

@@ -169,6 +169,7 @@ std::vector<Finding> Detector::evaluate(const model::Model& model)
     it = open_.erase(it);
   }
 
+  link(model, findings);
   open_members_.clear();
   for (const auto& [subject, open] : open_)
     for (std::uint64_t member : open.members)
@@ -256,6 +257,45 @@ Finding Detector::make(const model::Model& model, Open& open, std::vector<Verdic
   return finding;
 }
 
+void Detector::link(const model::Model& model, std::vector<Finding>& findings)
+{
+  std::vector<OpenFinding> open_findings;
+  std::map<std::uint64_t, Open*> by_id;
+  for (auto& [subject, open] : open_) {
+    open_findings.push_back({&subject, open.id, &open.members});
+    by_id[open.id] = &open;
+  }
+  const std::map<std::uint64_t, Links> linked = link_incidents(model, open_findings);
+  const auto put = [&by_id](const Links& links, Finding& finding) {
+    finding.symptom_of = links.symptom_of;
+    finding.peer_finding = links.peer_finding;
+    finding.symptoms.assign(links.symptoms.begin(), links.symptoms.end());
+    finding.symptom_of_text.clear();
+    if (links.symptom_of) {
+      const Finding& cause = by_id.at(*links.symptom_of)->last;
+      finding.symptom_of_text = title(cause.kind) + ' ' + cause.process.comm + '[' + std::to_string(cause.process.id.tgid) + ']';
+    }
+  };
+  for (const auto& [id, links] : linked) {
+    Open& open = *by_id.at(id);
+    const auto now_said = std::ranges::find_if(findings, [id = id](const Finding& finding) { return finding.id == id; });
+    const bool is_news = links.symptom_of != open.links.symptom_of || !std::ranges::includes(open.links.symptoms, links.symptoms);
+    open.links = links;
+    put(links, open.last);
+    if (now_said != findings.end()) {
+      put(links, *now_said);
+    } else if (is_news) {
+      Finding again = open.last;
+      again.phase = Phase::Updated;
+      again.sequence = ++open.sequence;
+      again.time = model.last_tick_facts().wall_time;
+      again.duration = model.now() - open.since;
+      open.last = again;
+      findings.push_back(std::move(again));
+    }
+  }
+}
+
 Finding Detector::resolve(const model::Model& model, Open& open, Resolution resolution)
 {
   Finding finding = std::move(open.last);
@@ -275,8 +315,22 @@ Resolution Detector::reason_of(const model::Model& model, const Subject& subject
   if (open.members.empty())
     return Resolution::Closed;
   const bool about_a_queue = subject.kind == Kind::SlowReader || subject.kind == Kind::StalledReader;
+  if (subject.kind == Kind::RemoteSlowReader) {
+    const bool any_waits = std::ranges::any_of(open.members, [&](std::uint64_t member) {
+      const model::Connection* connection = model.find(member);
+      return connection != nullptr && !connection->send().empty();
+    });
+    return any_waits ? Resolution::Subsided : Resolution::Drained;
+  }
+  if (subject.kind == Kind::AcceptBacklog) {
+    const bool any_waits = std::ranges::any_of(open.members, [&](std::uint64_t member) {
+      const model::Connection* connection = model.find(member);
+      return connection != nullptr && connection->latest().ack_backlog > 0;
+    });
+    return any_waits ? Resolution::Subsided : Resolution::Drained;
+  }
   if (!about_a_queue)
-    return subject.kind == Kind::UserSpaceBuffering || subject.kind == Kind::HeapGrowth ? Resolution::Subsided : Resolution::Closed;
+    return subject.kind == Kind::CloseWait || subject.kind == Kind::FinWait2 ? Resolution::Closed : Resolution::Subsided;
   // A socket that the kernel side shows no more has an empty queue.
   const bool any_unread = std::ranges::any_of(open.members, [&](std::uint64_t member) {
     const model::Connection* connection = model.find(member);

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "detect/incidents.h"
 #include "detect/rule.h"
 
 namespace laggard::detect {
@@ -67,6 +68,7 @@ class Detector {
     std::uint64_t said_count = 0;
     double said_weight = 0;
     std::uint64_t lost_at_start = 0;
+    Links links;   // as last said
     Finding last;  // for its resolution
   };
 
@@ -75,6 +77,8 @@ class Detector {
   bool holders_verified(const model::Model& model, const Verdict& verdict) const;
   Finding make(const model::Model& model, Open& open, std::vector<Verdict> members, Phase phase);
   Finding resolve(const model::Model& model, Open& open, Resolution resolution);
+  // Says in each finding of this tick what it belongs to, and again in older ones where that has changed.
+  void link(const model::Model& model, std::vector<Finding>& findings);
   Resolution reason_of(const model::Model& model, const Subject& subject, const Open& open) const;
   bool worth_saying(const Open& open, const std::vector<Verdict>& members, MonoTime now) const;
 

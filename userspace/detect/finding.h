@@ -21,6 +21,9 @@ namespace laggard::detect {
   X(UserSpaceBuffering, "user-space-buffering") \
   X(CloseWait, "close-wait")                  \
   X(FinWait2, "fin-wait-2")                   \
+  X(UdpReceiveOverflow, "udp-receive-overflow") \
+  X(RemoteSlowReader, "remote-slow-reader")   \
+  X(AcceptBacklog, "accept-backlog")           \
   X(HeapGrowth, "heap-growth")
 
 enum class Kind : std::uint8_t {
@@ -94,6 +97,12 @@ struct Finding {
   std::uint64_t count = 1;              // members of the group
   bool is_group = false;
   std::vector<model::Tuple> examples;   // worst first, at most 5; groups, and always user-space-buffering
+
+  // The incident that this finding is part of (detect/incidents.h): ids of findings that are open now.
+  std::optional<std::uint64_t> symptom_of;    // its cause
+  std::string symptom_of_text;                // "STALLED READER redis-cli[411]"
+  std::optional<std::uint64_t> peer_finding;  // about the other end of the connection
+  std::vector<std::uint64_t> symptoms;        // what follows from it
 
   std::string message;               // one sentence without subject and without full stop: "reads 1.0 KiB every ..."
   std::vector<std::string> details;  // evidence for people, a line of at most 96 columns each

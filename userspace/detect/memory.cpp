@@ -119,7 +119,7 @@ void describe_memory(const Context& context, const MemoryGrowth& growth, Finding
                                           format_bytes(static_cast<double>(attribution->socket_user_bytes()))));
     finding.evidence.push_back({"attributed_ratio", growth.socket_share});
     finding.evidence.push_back({"attributed_growth_bytes", attribution->total_bytes()});
-    finding.thresholds.push_back({"attribution_share", context.thresholds.attribution_share});
+    finding.thresholds.push_back({"attribution_ratio", context.thresholds.attribution_share});
     if (attribution->lost_bytes > 0)
       finding.quality.missing.push_back(fmt::format("{} of growth came with more sockets than can be counted",
                                                     format_bytes(static_cast<double>(attribution->lost_bytes))));

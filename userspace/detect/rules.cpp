@@ -4,12 +4,15 @@
 #include <cassert>
 
 #include "base/units.h"
+#include "detect/accept_backlog.h"
 #include "detect/close_wait.h"
 #include "detect/fin_wait_2.h"
 #include "detect/heap_growth.h"
+#include "detect/remote_slow_reader.h"
 #include "detect/rule.h"
 #include "detect/slow_reader.h"
 #include "detect/stalled_reader.h"
+#include "detect/udp_receive_overflow.h"
 #include "detect/user_space_buffering.h"
 
 namespace laggard::detect {
@@ -17,7 +20,7 @@ namespace laggard::detect {
 std::span<const Rule> rules()
 {
   static constexpr std::array kRules = {kSlowReader, kStalledReader, kUserSpaceBuffering, kCloseWait, kFinWait2,
-                                         kHeapGrowth};
+                                         kUdpReceiveOverflow, kRemoteSlowReader, kAcceptBacklog, kHeapGrowth};
   return kRules;
 }
 

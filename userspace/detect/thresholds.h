@@ -15,6 +15,10 @@ struct Thresholds {
   Duration stall = std::chrono::seconds(10);          // --stall
   Duration close_wait = std::chrono::seconds(60);     // --close-wait
   Duration fin_wait = std::chrono::seconds(60);       // --fin-wait
+  Duration idle = std::chrono::seconds(30);           // --idle
+  std::uint64_t leak_count = 10;                      // --leak-count
+  double rwnd_share = 0.5;                            // --rwnd-share
+  double drop_share = 0.01;                           // --drop-share
   Duration memory_window = std::chrono::seconds(30);  // --memory-window
   std::uint64_t memory_growth_bytes = 8 << 20;        // --memory-growth
   Duration attribution = std::chrono::seconds(5);     // --attribution

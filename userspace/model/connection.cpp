@@ -8,6 +8,28 @@ namespace {
 
 // A window is kept as at most this many looks; short intervals are thinned.
 constexpr int kLooksPerWindow = 10;
+constexpr std::size_t kDropLooks = 6;  // five intervals, however long they are
+
+// The newest look is always there; the one before it goes if the two are closer than the window needs.
+template <class Look>
+void remember(std::vector<Look>& history, const Look& look, Duration window, std::size_t least)
+{
+  const std::size_t n = history.size();
+  if (n >= 2 && history[n - 1].time - history[n - 2].time < window / kLooksPerWindow)
+    history.pop_back();
+  history.push_back(look);
+  std::size_t old = 0;
+  while (history.size() - old > least && history[old + 1].time <= look.time - window)
+    old++;
+  history.erase(history.begin(), history.begin() + static_cast<std::ptrdiff_t>(old));
+}
+
+// Gives the memory back: clear() would keep it.
+template <class Look>
+void forget(std::vector<Look>& history)
+{
+  std::vector<Look>{}.swap(history);
+}
 
 }  // namespace
 
@@ -59,6 +81,39 @@ void Connection::observe(const SocketSample& sample, const ModelOptions& options
     marks_[1] = {sample.time, sample.read_bytes, sample.drops};
   }
   latest_ = sample;
+}
+
+void Connection::end_tick(const ModelOptions& options)
+{
+  if (latest_.time == last_look_.time)
+    return;
+  const bool listener = latest_.is_listener();
+  if (!listener || latest_.ack_backlog == 0)
+    backlog_since_ = {};
+  else if (!known(backlog_since_))
+    backlog_since_ = latest_.time;
+
+  const DropLook look{latest_.time, latest_.drops, latest_.rcv_nxt,
+                      listener && latest_.ack_backlog >= std::max(latest_.max_ack_backlog, 1U)};
+  if (latest_.transport == Transport::Udp || listener) {
+    // What was dropped before the first look may have been dropped years ago.
+    if (drop_history_.empty() && known(last_look_.time) && look.drops != last_look_.drops)
+      drop_history_.push_back(last_look_);
+    if (!drop_history_.empty())
+      remember(drop_history_, look, options.window, kDropLooks);
+    if (drop_history_.size() >= kDropLooks && drop_history_.front().drops == look.drops)
+      forget(drop_history_);
+  }
+
+  if (!send_.empty() && !known(sending_since_))
+    sending_since_ = latest_.time;
+  if (known(sending_since_))
+    remember(send_history_, {latest_.time, send_.lag(latest_.time), latest_.rwnd_limited}, options.window, 2);
+  if (std::ranges::all_of(send_history_, [](const SendLook& one) { return one.lag == Duration{}; }) && send_.empty()) {
+    forget(send_history_);
+    sending_since_ = {};
+  }
+  last_look_ = look;
 }
 
 int Connection::moves_in_history() const

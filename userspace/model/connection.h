@@ -18,6 +18,21 @@ struct ModelOptions {
   std::size_t max_connections = 200'000;             // beyond it new ones are refused, and counted
 };
 
+// One look at a socket that loses what arrives: a UDP socket, or a listener whose accept queue overflows.
+struct DropLook {
+  MonoTime time;
+  std::uint64_t drops = 0;
+  std::uint32_t arrived = 0;   // UDP: datagrams that were not dropped, mod 2^32
+  bool queue_full = false;     // listening: no child would fit
+};
+
+// One look at a send queue.
+struct SendLook {
+  MonoTime time;
+  Duration lag{};              // age of the oldest byte that the peer has not taken; 0 = none waits
+  Duration rwnd_limited{};     // total
+};
+
 class Connection {
  public:
   // `sample` must not be older than the last one.
@@ -37,6 +52,19 @@ class Connection {
   int moves_in_history() const;
   // The lag at each look of `history`, in seconds.
   std::vector<double> lags_in_history() const { return {lags_.begin(), lags_.end()}; }
+
+  // After the samples of a tick: several of one tick are one look.
+  void end_tick(const ModelOptions& options);
+
+  // Looks of the window, the last one before it, and at least the last five intervals. Empty where nothing was dropped lately:
+  // most sockets never drop, and pay nothing.
+  const std::vector<DropLook>& drop_history() const { return drop_history_; }
+  // Looks of the window and the last one before it, since `sending_since`, when bytes were first seen that the peer had not
+  // taken. Empty where it took all of them for a window.
+  const std::vector<SendLook>& send_history() const { return send_history_; }
+  MonoTime sending_since() const { return sending_since_; }
+  // Listening: the accept queue has not been seen empty since then; unknown where it is empty now.
+  MonoTime backlog_since() const { return backlog_since_; }
 
   // Bytes read by user space over the last half to whole memory window.
   std::uint64_t recent_read_bytes() const { return latest_.read_bytes - marks_[0].read_bytes; }
@@ -67,6 +95,11 @@ class Connection {
   std::deque<SocketSample> history_;
   std::deque<double> lags_;  // seconds, beside history_
   std::array<Mark, 2> marks_{};
+  DropLook last_look_;
+  std::vector<DropLook> drop_history_;
+  std::vector<SendLook> send_history_;
+  MonoTime sending_since_;
+  MonoTime backlog_since_;
   std::vector<ProcessId> holders_;
   MonoTime holders_checked_;
 };

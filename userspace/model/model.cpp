@@ -49,6 +49,8 @@ void Model::apply_sockets(const Tick& tick)
     if (sample.time >= known->second.latest().time)
       known->second.observe(sample, options_);
   }
+  for (auto& [cookie, connection] : connections_)
+    connection.end_tick(options_);
   for (std::uint64_t cookie : tick.gone) {
     connections_.erase(cookie);
     destroyed_.insert(cookie);

@@ -33,6 +33,7 @@ struct SocketSample {
   bool accepted = false;
   bool connected = false;
   bool has_file = false;    // some process holds it
+  bool unaccepted = false;  // established, and waits in an accept queue
   bool eof_seen = false;    // a read returned 0
   bool eof_eaten = false;   // one read took the last data and the FIN
   bool peer_closed = false; // FIN received

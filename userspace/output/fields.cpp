@@ -265,6 +265,16 @@ Fields finding_fields(const Observer& observer, const detect::Finding& finding)
   out.add("laggard.finding.duration_seconds", seconds(finding.duration));
   if (finding.is_group)
     out.add("laggard.finding.count", finding.count);
+  const auto id_text = [](std::uint64_t id) { return fmt::format("{:016x}", id); };
+  if (!finding.symptoms.empty()) {
+    std::vector<std::string> symptoms;
+    std::ranges::transform(finding.symptoms, std::back_inserter(symptoms), id_text);
+    out.add("laggard.finding.symptoms", std::move(symptoms));
+  }
+  if (finding.symptom_of)
+    out.add("laggard.finding.symptom_of", id_text(*finding.symptom_of));
+  if (finding.peer_finding)
+    out.add("laggard.finding.peer_finding", id_text(*finding.peer_finding));
   out.add("laggard.finding.advice", finding.advice);
   add_process(out, finding.process, finding.holders);
   if (finding.socket)

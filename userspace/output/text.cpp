@@ -166,6 +166,9 @@ class TextSink final : public Sink {
   {
     std::string out;
     const auto line = [&](std::string_view text) { out += wrap(ours(text), width_, 2, 6); };
+    // Another program's fault first: the rest is what it looks like from here.
+    if (!finding.symptom_of_text.empty())
+      line("follows from " + visible(finding.symptom_of_text, {.escape_backslash = true}));
     for (const std::string& detail : finding.details)
       line(detail);
     if (finding.is_group)

@@ -86,6 +86,7 @@ void add(model::Tick& tick, const laggard_socket_record& record)
   sample.accepted = flag(LAGGARD_F_ACCEPTED);
   sample.connected = flag(LAGGARD_F_CONNECTED);
   sample.has_file = flag(LAGGARD_F_HAS_FILE);
+  sample.unaccepted = flag(LAGGARD_F_UNACCEPTED);
   sample.eof_seen = flag(LAGGARD_F_EOF_SEEN);
   sample.eof_eaten = flag(LAGGARD_F_EOF_EATEN);
   sample.peer_closed = flag(LAGGARD_F_SOCK_DONE);

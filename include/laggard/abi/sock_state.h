@@ -22,6 +22,7 @@
 #define LAGGARD_F_ANNOUNCED 0x20u  // user space holds a record of this socket and wants to hear of its end
 #define LAGGARD_F_HAS_FILE 0x40u   // record only: some process still holds the socket
 #define LAGGARD_F_SOCK_DONE 0x80u  // record only: the peer's FIN has been queued
+#define LAGGARD_F_UNACCEPTED 0x100u  // record only: established, and waits in an accept queue
 
 struct laggard_sock_state {
   // Touched by every read.

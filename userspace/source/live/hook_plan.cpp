@@ -44,10 +44,10 @@ Result<Plan> plan(std::span<const Candidate> table, const Availability& availabi
       choice->note = candidate.note;
     for (std::string_view program : candidate.programs)
       if (!program.empty())
-        (candidate.on_demand ? result.on_demand : result.programs).push_back(program);
+        (candidate.use == Use::OnDemand ? result.on_demand : result.programs).push_back(program);
   }
   for (const Candidate& candidate : table)
-    if (!candidate.on_demand && !result.has(candidate.feed) && result.gap.empty())
+    if (candidate.use == Use::Always && !result.has(candidate.feed) && result.gap.empty())
       result.gap = fmt::format("the feed '{}' has no hook on this kernel: {}", candidate.feed,
                                std::ranges::find(result.choices, candidate.feed, &model::HookChoice::feed)->note);
   return result;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <map>
 #include <span>
 #include <string>
@@ -14,13 +15,19 @@
 
 namespace laggard::source::live {
 
+enum class Use : std::uint8_t {
+  Always,    // laggard does not start without
+  Optional,  // without it laggard sees less, and says so
+  OnDemand,  // loaded at start, attached for seconds when it is needed; optional too
+};
+
 // A rung: the programs that serve a feed together, best rung first.
 struct Candidate {
   std::string_view feed;
   std::string_view hook;                       // as printed: section names of the programs, joined with '+'
   std::array<std::string_view, 3> programs{};  // names in bpf/*.bpf.c; those that are not needed are empty
   std::string_view note;                       // what is weaker about it; empty for the best
-  bool on_demand = false;                      // loaded at start, attached for seconds; without it less can be said
+  Use use = Use::Always;
 };
 
 inline constexpr std::array kCandidates = {
@@ -30,10 +37,11 @@ inline constexpr std::array kCandidates = {
     Candidate{"states", "tp_btf/inet_sock_set_state+tp_btf/tcp_destroy_sock", {"state_set", "state_destroy"}, ""},
     Candidate{"sweep", "iter/bpf_sk_storage_map", {"sweep", ""}, ""},
     Candidate{"holders", "iter/task_file", {"holders", ""}, ""},
+    Candidate{"unaccepted", "iter/tcp", {"unaccepted", ""}, "", Use::Optional},
     Candidate{"processes", "iter/task", {"processes", ""}, ""},
-    Candidate{"growth", "tp_btf/rss_stat+tp_btf/sock_recv_length", {"grow", "growth_reads_tp"}, "", true},
+    Candidate{"growth", "tp_btf/rss_stat+tp_btf/sock_recv_length", {"grow", "growth_reads_tp"}, "", Use::OnDemand},
     Candidate{"growth", "tp_btf/rss_stat+fexit/inet_recvmsg+fexit/inet6_recvmsg",
-              {"grow", "growth_reads_inet", "growth_reads_inet6"}, "", true},
+              {"grow", "growth_reads_inet", "growth_reads_inet6"}, "", Use::OnDemand},
 };
 
 // Why a candidate cannot be used here, one sentence; empty: it loads and attaches.
@@ -43,7 +51,7 @@ struct Plan {
   std::vector<model::HookChoice> choices;    // one per feed, in the order of the table
   std::vector<std::string_view> programs;    // to load and attach
   std::vector<std::string_view> on_demand;   // to load, to be attached later
-  std::string gap;                           // a feed that cannot be done without has no hook; empty: none such
+  std::string gap;                           // why laggard cannot start: a feed has no hook; empty: it can
   bool has(std::string_view feed) const;
 };
 

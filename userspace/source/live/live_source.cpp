@@ -97,7 +97,9 @@ Result<void> LiveSource::start()
     return errno_failure("cannot map the ring buffer");
   // Sockets that are older than us get their state here; what the walk prints belongs to the first tick.
   RawTick seeded;
-  return walk(skeleton_->links.holders, seeded);
+  if (auto walked = walk(skeleton_->links.holders, seeded); !walked || !plan_.has("unaccepted"))
+    return walked;
+  return walk(skeleton_->links.unaccepted, seeded);
 }
 
 Result<void> LiveSource::attribute(const AttributionRequest& request)

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include "detect/rule.h"
+
+namespace laggard::detect {
+
+void judge_accept_backlog(const Context& context, std::vector<Verdict>& verdicts);
+void describe_accept_backlog(const Context& context, std::span<const Verdict> members, Finding& finding);
+
+inline constexpr Rule kAcceptBacklog{Kind::AcceptBacklog, judge_accept_backlog, describe_accept_backlog};
+
+}  // namespace laggard::detect

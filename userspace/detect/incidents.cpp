@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+#include "detect/incidents.h"
+
+#include <algorithm>
+
+namespace laggard::detect {
+namespace {
+
+bool is_about_a_reader(Kind kind) { return kind == Kind::StalledReader || kind == Kind::SlowReader; }
+bool is_about_memory(Kind kind) { return kind == Kind::UserSpaceBuffering || kind == Kind::HeapGrowth; }
+
+// The chain within one program: a lower rank causes a higher one.
+std::optional<int> rank_of(Kind kind)
+{
+  switch (kind) {
+    case Kind::StalledReader: return 0;
+    case Kind::SlowReader: return 1;
+    case Kind::CloseWait: return 2;
+    case Kind::AcceptBacklog: return 3;
+    default: return std::nullopt;
+  }
+}
+
+bool same_program_and_endpoint(const Subject& a, const Subject& b)
+{
+  // A listener may be bound to every address, its connections are each to one.
+  const bool same_address = a.endpoint.address == b.endpoint.address || a.endpoint.address.is_unspecified() ||
+                            b.endpoint.address.is_unspecified();
+  return a.process == b.process && a.netns == b.netns && a.server_side == b.server_side &&
+         a.endpoint.port == b.endpoint.port && same_address;
+}
+
+class Linker {
+ public:
+  Linker(const model::Model& model, std::span<const OpenFinding> open) : model_(model), open_(open.begin(), open.end())
+  {
+    std::ranges::sort(open_, {}, &OpenFinding::id);
+  }
+
+  std::map<std::uint64_t, Links> run()
+  {
+    for (const OpenFinding& finding : open_)
+      if (is_about_a_reader(finding.subject->kind))
+        link_victims(finding);
+    for (const OpenFinding& finding : open_)
+      link_within_program(finding);
+    return std::move(links_);
+  }
+
+ private:
+  void link_victims(const OpenFinding& reader)
+  {
+    for (std::uint64_t cookie : *reader.members) {
+      const model::Connection* end = model_.find(cookie);
+      const model::Connection* sender = end != nullptr ? model_.peer_of(*end) : nullptr;
+      if (sender == nullptr)
+        continue;
+      for (const OpenFinding& other : open_) {
+        if (other.subject->kind == Kind::RemoteSlowReader && other.members->contains(sender->latest().cookie)) {
+          links_[other.id].peer_finding = reader.id;
+          links_[reader.id].peer_finding = other.id;
+          follows(other, reader);
+        }
+        if (is_about_memory(other.subject->kind) && other.subject->process == sender->process())
+          follows(other, reader);
+      }
+    }
+  }
+
+  void link_within_program(const OpenFinding& symptom)
+  {
+    const auto rank = rank_of(symptom.subject->kind);
+    const OpenFinding* cause = nullptr;
+    for (const OpenFinding& other : open_) {
+      const auto other_rank = rank_of(other.subject->kind);
+      if (rank && other_rank && *rank >= 2 && *other_rank < *rank &&
+          same_program_and_endpoint(*other.subject, *symptom.subject) &&
+          (cause == nullptr || *other_rank < *rank_of(cause->subject->kind)))
+        cause = &other;
+    }
+    if (cause != nullptr)
+      follows(symptom, *cause);
+  }
+
+  void follows(const OpenFinding& symptom, const OpenFinding& cause)
+  {
+    Links& links = links_[symptom.id];
+    if (links.symptom_of)
+      return;
+    links.symptom_of = cause.id;
+    links_[cause.id].symptoms.insert(symptom.id);
+  }
+
+  const model::Model& model_;
+  std::vector<OpenFinding> open_;
+  std::map<std::uint64_t, Links> links_;
+};
+
+}  // namespace
+
+std::map<std::uint64_t, Links> link_incidents(const model::Model& model, std::span<const OpenFinding> open)
+{
+  return Linker{model, open}.run();
+}
+
+}  // namespace laggard::detect

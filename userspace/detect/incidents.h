@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+// Which open findings are one incident (DESIGN section 3): what follows from what.
+//
+//   A reader that stands still or lags is the cause of
+//     - what its sender on this host suffers: remote-slow-reader of the same connection, memory that fills up behind it;
+//     - connections of the same program and endpoint that the peer gave up on (close-wait) and that it does not accept
+//       (accept-backlog).
+//   close-wait is the cause of accept-backlog of the same program and endpoint.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <span>
+
+#include "detect/rule.h"
+
+namespace laggard::detect {
+
+struct OpenFinding {
+  const Subject* subject = nullptr;
+  std::uint64_t id = 0;
+  const std::set<std::uint64_t>* members = nullptr;  // cookies, process_member()
+};
+
+struct Links {
+  std::optional<std::uint64_t> symptom_of;    // the cause
+  std::optional<std::uint64_t> peer_finding;  // about the other end of the connection
+  std::set<std::uint64_t> symptoms;           // what follows from this one
+  bool operator==(const Links&) const = default;
+};
+
+// By finding id; a finding that stands alone is not in it. Pure; the order of `open` does not matter.
+std::map<std::uint64_t, Links> link_incidents(const model::Model& model, std::span<const OpenFinding> open);
+
+}  // namespace laggard::detect

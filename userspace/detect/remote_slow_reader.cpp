@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+// remote-slow-reader: the other end does not take what we send; our sender is the victim.
+//
+// Needs: a send queue whose oldest byte is older than --lag as the median over --hold, and a connection that the peer's
+// receive window held back for at least --rwnd-share of that time. One alone is normal: a download into a compressor is
+// window-limited (nginx: 58-73 % of the time, 60 ms behind), and a lossy path is behind without any window being shut.
+// When the reader is on this host as well it has its own finding, which is the guilty one.
+#include "detect/remote_slow_reader.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/units.h"
+#include "model/statistics.h"
+
+namespace laggard::detect {
+namespace {
+
+struct Look {
+  double median_lag_seconds = 0;
+  double limited_ratio = 0;
+};
+
+Look look_at(const model::Connection& connection)
+{
+  Look look;
+  const auto& history = connection.send_history();
+  std::vector<double> lags;
+  for (const model::SendLook& one : history)
+    lags.push_back(seconds(one.lag));
+  look.median_lag_seconds = model::median(std::move(lags));
+  const model::SendLook &first = history.front(), &last = history.back();
+  // Counted in jiffies, which can round beyond the time that passed.
+  if (last.time > first.time)
+    look.limited_ratio =
+        std::clamp(seconds(last.rwnd_limited - first.rwnd_limited) / seconds(last.time - first.time), 0.0, 1.0);
+  return look;
+}
+
+}  // namespace
+
+void judge_remote_slow_reader(const Context& context, std::vector<Verdict>& verdicts)
+{
+  const Thresholds& limits = context.thresholds;
+  for (const auto& [cookie, connection] : context.model.connections()) {
+    const model::SocketSample& sample = connection.latest();
+    if (sample.transport != model::Transport::Tcp || !sample.has_file || connection.send_history().size() < 2)
+      continue;
+    const Look look = look_at(connection);
+    const int divisor = context.is_open(Kind::RemoteSlowReader, cookie) ? 2 : 1;
+    if (look.median_lag_seconds < seconds(limits.lag / divisor) || look.limited_ratio < limits.rwnd_share / divisor)
+      continue;
+    verdicts.push_back({
+        .subject = connection_subject(Kind::RemoteSlowReader, context.model, connection),
+        .cookie = cookie,
+        .since = connection.sending_since(),
+        .since_is_lower_bound = sample.older_than_observer && connection.sending_since() == connection.first_seen(),
+        .ripe = connection.sending_since() + limits.hold,
+        .weight = look.median_lag_seconds,
+        .severity = look.median_lag_seconds >= seconds(limits.lag * 10) ? Severity::Critical : Severity::Warning,
+    });
+  }
+}
+
+void describe_remote_slow_reader(const Context& context, std::span<const Verdict> members, Finding& finding)
+{
+  const model::Connection& connection = *context.model.find(members.front().cookie);
+  const model::SocketSample& sample = connection.latest();
+  const Look look = look_at(connection);
+  const Duration lag = connection.send().lag(context.now());
+  const std::uint32_t queued_bytes = sample.write_seq - sample.snd_una;
+
+  finding.message = fmt::format("the peer is {} behind: {} wait here, its window held us back {} of the time",
+                                format_duration(lag), format_bytes(queued_bytes), format_percent(look.limited_ratio));
+  finding.details.push_back(fmt::format("{} sent and not taken, the oldest for {}", format_bytes(queued_bytes),
+                                        format_duration(lag)));
+  finding.details.push_back(fmt::format("the peer's receive window held us back {} of the last {}; it is {} now",
+                                        format_percent(look.limited_ratio), format_duration(context.thresholds.hold),
+                                        sample.snd_wnd > 0 ? format_bytes(sample.snd_wnd) : std::string("shut")));
+  finding.advice = "the program at the other end reads too slowly: look there, and bound what this one queues for it";
+
+  auto& evidence = finding.evidence;
+  evidence.push_back({"send_queue_bytes", std::uint64_t{queued_bytes}});
+  evidence.push_back({"rwnd_limited_ratio", look.limited_ratio});
+  evidence.push_back({"lag_seconds", seconds(lag)});
+  evidence.push_back({"send_window_bytes", std::uint64_t{sample.snd_wnd}});
+  finding.thresholds.push_back({"hold_seconds", seconds(context.thresholds.hold)});
+  finding.thresholds.push_back({"lag_seconds", seconds(context.thresholds.lag)});
+  finding.thresholds.push_back({"rwnd_share_ratio", context.thresholds.rwnd_share});
+}
+
+}  // namespace laggard::detect
