@@ -33,7 +33,11 @@ Result<Fd> timer(Duration first, Duration period)
 
 Result<LiveSetup> open_live(const Options& options)
 {
-  auto source = source::live::LiveSource::open({.max_cpu = options.max_cpu, .forced_hooks = options.hooks, .feeds = {}});
+  // Six looks within --idle: two for each third.
+  auto source = source::live::LiveSource::open({.max_cpu = options.max_cpu,
+                                                .forced_hooks = options.hooks,
+                                                .feeds = {},
+                                                .pools_period = options.thresholds.idle / 6});
   if (!source)
     return tl::make_unexpected(source.error());
   LiveSetup setup{std::move(*source), {}};

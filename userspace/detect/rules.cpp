@@ -6,6 +6,7 @@
 #include "base/units.h"
 #include "detect/accept_backlog.h"
 #include "detect/close_wait.h"
+#include "detect/connection_leak.h"
 #include "detect/fin_wait_2.h"
 #include "detect/remote_slow_reader.h"
 #include "detect/rule.h"
@@ -19,7 +20,7 @@ namespace laggard::detect {
 std::span<const Rule> rules()
 {
   static constexpr std::array kRules = {kSlowReader, kStalledReader, kUserSpaceBuffering, kCloseWait, kFinWait2,
-                                        kUdpReceiveOverflow, kRemoteSlowReader, kAcceptBacklog};
+                                        kUdpReceiveOverflow, kRemoteSlowReader, kAcceptBacklog, kConnectionLeak};
   return kRules;
 }
 
