@@ -5,7 +5,7 @@
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
 BUILD_PACKAGES=(g++ cmake ninja-build pkg-config clang llvm bpftool libbpf-dev libcli11-dev libfmt-dev libexpected-dev
-  nlohmann-json3-dev libzstd-dev libcap-ng-dev)
+  nlohmann-json3-dev libzstd-dev libcap-ng-dev libdw-dev libelf-dev nettle-dev)
 TEST_PACKAGES=(libgtest-dev libgmock-dev libclang-rt-14-dev iproute2 qemu-system-x86 cpio
   busybox-static shellcheck)
 

@@ -123,6 +123,7 @@ struct tcp_sock {
   __u32 snd_una;
   __u32 snd_wnd;
   __u32 write_seq;
+  __u32 lsndtime;
   __u16 urg_data;
   __u32 urg_seq;
   __u32 chrono_start;
@@ -130,6 +131,7 @@ struct tcp_sock {
   __u8 chrono_type : 2;
   __u64 bytes_received;
   __u64 bytes_acked;
+  __u64 bytes_sent;
 };
 struct udp_sock {
   struct sk_buff_head reader_queue;

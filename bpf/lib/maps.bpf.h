@@ -35,6 +35,7 @@ __u64 lost[LAGGARD_LOST_COUNT] __weak = {};
 __u64 visited __weak = 0;
 // What the next walks shall do; user space writes it before it opens the iterator.
 __u32 emit_everything __weak = 0;
+__u32 emit_pooled __weak = 0;
 
 // 1e9 / CONFIG_HZ, from clock_getres(CLOCK_MONOTONIC_COARSE).
 const volatile __u64 ns_per_jiffy __weak = 4000000;

@@ -6,21 +6,24 @@
 #include "compat.bpf.h"
 #include "maps.bpf.h"
 
-static __always_inline void fill_addresses(struct laggard_socket_record *record, const struct sock *sk)
+// A macro, for the records that have addresses name them alike.
+#define FILL_ADDRESSES(record, sk) fill_addresses((record)->local, (record)->peer, &(record)->local_port, &(record)->peer_port, sk)
+static __always_inline void fill_addresses(__u8 *to_local, __u8 *to_peer, __u16 *local_port, __u16 *peer_port,
+                                           const struct sock *sk)
 {
   const struct sock_common *common = &sk->__sk_common;
-  __builtin_memset(record->local, 0, sizeof(record->local));
-  __builtin_memset(record->peer, 0, sizeof(record->peer));
+  __builtin_memset(to_local, 0, 16);
+  __builtin_memset(to_peer, 0, 16);
   if (common->skc_family == AF_INET6) {
-    bpf_probe_read_kernel(record->local, 16, &common->skc_v6_rcv_saddr);
-    bpf_probe_read_kernel(record->peer, 16, &common->skc_v6_daddr);
+    bpf_probe_read_kernel(to_local, 16, &common->skc_v6_rcv_saddr);
+    bpf_probe_read_kernel(to_peer, 16, &common->skc_v6_daddr);
   } else {
     __be32 local = common->skc_rcv_saddr, peer = common->skc_daddr;
-    __builtin_memcpy(record->local, &local, 4);
-    __builtin_memcpy(record->peer, &peer, 4);
+    __builtin_memcpy(to_local, &local, 4);
+    __builtin_memcpy(to_peer, &peer, 4);
   }
-  record->local_port = common->skc_num;
-  record->peer_port = __builtin_bswap16(common->skc_dport);
+  *local_port = common->skc_num;
+  *peer_port = __builtin_bswap16(common->skc_dport);
 }
 
 static __always_inline void fill_tcp(struct laggard_socket_record *record, struct sock *sk, __u64 now_jiffies)
@@ -86,7 +89,7 @@ static __always_inline void fill_socket_record(struct laggard_socket_record *rec
   record->owner_tgid = state->owner_tgid;
   record->reader_tgid = state->reader_tgid;
   record->flags = state->flags;
-  fill_addresses(record, sk);
+  FILL_ADDRESSES(record, sk);
   record->family = sk->__sk_common.skc_family;
   record->protocol = sk->sk_protocol;
   record->state = sk->__sk_common.skc_state;

@@ -26,7 +26,7 @@ std::vector<std::string> watch(std::vector<std::string> more = {})
 {
   more.insert(more.begin(), "watch");
   if (quick())
-    more.insert(more.end(), {"--hold", "3s", "--stall", "4s", "--close-wait", "5s", "--fin-wait", "5s", "--memory-window", "8s",
+    more.insert(more.end(), {"--hold", "3s", "--stall", "4s", "--close-wait", "5s", "--fin-wait", "5s", "--idle", "6s", "--memory-window", "8s",
                              "--memory-growth", "2MiB"});
   return more;
 }
@@ -128,6 +128,12 @@ TEST(Findings, guilty_programs_are_named_in_time)
   all.push_back(guilty("accept-backlog", hold, {"accept-backlog", "--family", "6", "--netns"}, [](const Json& line) {
     EXPECT_EQ(line.at("laggard.evidence.accept_queue"), 3U);
     EXPECT_FALSE(line.at("laggard.finding.start_is_lower_bound"));
+  }));
+  // Found once the number that is idle for --idle has risen in three thirds of it.
+  all.push_back(guilty("connection-leak", quick() ? 14 : 60, {"pool-leak"}, [](const Json& line) {
+    EXPECT_NEAR(line.at("laggard.evidence.opened_per_second").get<double>(), 2.0, 0.5);
+    EXPECT_GE(line.at("laggard.evidence.idle_seconds").get<double>(), quick() ? 6.0 : 30.0);
+    EXPECT_GE(line.at("laggard.finding.count"), 10U);
   }));
   all.push_back(guilty("udp-receive-overflow", hold, {"udp-overflow"}, [](const Json& line) {
     EXPECT_EQ(line.at("severity"), "error");

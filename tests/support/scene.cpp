@@ -197,6 +197,7 @@ void SceneSocket::splice(std::uint32_t bytes)
 void SceneSocket::send(std::uint32_t bytes, bool acknowledged)
 {
   sample.write_seq += bytes;
+  last_sent = scene_->now_;
   if (acknowledged) {
     sample.snd_una = sample.write_seq;
     sample.bytes_acked += bytes;
@@ -271,7 +272,8 @@ bool SceneSocket::is_interesting() const
 
 Scene::Scene(detect::DetectorOptions options, Duration interval)
     : interval_(interval),
-      model_({.window = options.thresholds.hold, .memory_window = options.thresholds.memory_window}),
+      pools_period_(options.thresholds.idle / 6),
+      model_({.window = options.thresholds.hold, .memory_window = options.thresholds.memory_window, .idle = options.thresholds.idle}),
       detector_(std::move(options))
 {
   process(1, "init");
@@ -383,6 +385,19 @@ void Scene::tick()
       socket.announced_drops_ = socket.sample.drops;
       tick.sockets.push_back(socket.sample);
     }
+  // As is_pooled() in bpf/sweep.bpf.c.
+  tick.looked_at_pools = looks_at_pools && tick.swept && now_ >= pools_due_;
+  if (tick.looked_at_pools) {
+    pools_due_ = now_ + pools_period_ * 9 / 10;
+    for (const SceneSocket& socket : sockets_) {
+      const model::SocketSample& sample = socket.sample;
+      if (sample.transport == model::Transport::Tcp && sample.state == model::TcpState::Established && !sample.accepted &&
+          (sample.connected || sample.older_than_observer) && sample.unread_bytes == 0 && sample.write_seq == sample.snd_una &&
+          sample.bytes_received > 0 && sample.bytes_acked > 0 && sample.has_file)
+        tick.pooled.push_back({sample.cookie, sample.owner, sample.tuple, sample.netns, sample.connected, sample.opened,
+                               std::max(sample.last_arrival, socket.last_sent)});
+    }
+  }
   tick.walked_holders = walks_holders && walk_wanted_;
   if (tick.walked_holders)
     for (const SceneSocket& socket : sockets_)

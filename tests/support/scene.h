@@ -63,6 +63,7 @@ class SceneSocket {
   std::vector<model::ProcessId> holders;
   SceneSocket* peer = nullptr;           // the other end on this host: see Scene::connect
   std::uint32_t window_bytes = 128 << 10;
+  MonoTime last_sent;
 
   SceneSocket(Scene& scene, SceneProcess* reader) : scene_(&scene), reader_(reader) {}
 
@@ -114,6 +115,7 @@ class Scene {
   // How the source behaves.
   bool walks_holders = true;      // when the detector asks
   bool walks_processes = true;
+  bool looks_at_pools = true;
   int sweep_every_ticks = 1;
   std::uint64_t host_available_bytes = 64ULL << 30;
   std::function<double(double)> host_shmem_bytes = [](double) { return 0.0; };
@@ -135,6 +137,8 @@ class Scene {
   std::vector<model::SocketSample> announced_;
   std::vector<std::uint64_t> gone_;
   bool walk_wanted_ = false;
+  Duration pools_period_;
+  MonoTime pools_due_;
   model::Model model_;
   detect::Detector detector_;
   std::vector<detect::Finding> findings_;

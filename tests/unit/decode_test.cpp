@@ -43,12 +43,13 @@ TEST(Decode, EveryFieldOfATick)
   record.lost[LAGGARD_LOST_NO_TOTALS] = 7;
   record.host_memory_available_bytes = 1ULL << 36;
   record.host_shmem_bytes = 1ULL << 30;
-  for (__u32 coverage = 0; coverage < 8; coverage++) {
+  for (__u32 coverage = 0; coverage < 16; coverage++) {
     record.coverage = coverage;
     const auto tick = decode(raw_tick(record));
     ASSERT_TRUE(tick) << tick.error().message();
     EXPECT_EQ(tick->swept, (coverage & LAGGARD_COVERS_SWEEP) != 0);
     EXPECT_EQ(tick->walked_holders, (coverage & LAGGARD_COVERS_HOLDERS) != 0);
+    EXPECT_EQ(tick->looked_at_pools, (coverage & LAGGARD_COVERS_POOLED) != 0);
     EXPECT_EQ(tick->walked_processes, (coverage & LAGGARD_COVERS_PROCESSES) != 0);
     EXPECT_EQ(tick->time.time_since_epoch(), 1'000'000'000'007ns);
     EXPECT_EQ(tick->wall_time.time_since_epoch(), 1'700'000'000'000'000'011ns);
@@ -64,6 +65,27 @@ TEST(Decode, EveryFieldOfATick)
     EXPECT_EQ(tick->host_available_bytes, 1ULL << 36);
     EXPECT_EQ(tick->host_shmem_bytes, 1ULL << 30);
   }
+}
+
+TEST(Decode, EveryFieldOfAPooledConnection)
+{
+  laggard_pooled_record record{};
+  record.cookie = 2, record.owner_start_ns = 5, record.owner_tgid = 7, record.opened_ns = 11, record.idle_since_ns = 13;
+  set_address(record.local, {10, 0, 0, 7});
+  set_address(record.peer, {10, 0, 0, 9});
+  record.local_port = 52'114, record.peer_port = 17'725, record.netns = 4026531840U, record.family = AF_INET;
+  record.flags = LAGGARD_F_CONNECTED;
+  const auto tick = decode(raw_tick(tick_record(), record));
+  ASSERT_TRUE(tick) << tick.error().message();
+  ASSERT_EQ(tick->pooled.size(), 1U);
+  const model::PooledSample& sample = tick->pooled[0];
+  EXPECT_EQ(sample.cookie, 2U);
+  EXPECT_EQ(sample.owner, (model::ProcessId{7, 5}));
+  EXPECT_EQ(to_string(sample.tuple), "10.0.0.7:52114>10.0.0.9:17725");
+  EXPECT_EQ(sample.netns, 4026531840U);
+  EXPECT_TRUE(sample.connected);
+  EXPECT_EQ(sample.opened.time_since_epoch(), 11ns);
+  EXPECT_EQ(sample.idle_since.time_since_epoch(), 13ns);
 }
 
 // Each field has a value of its own, so that two that are swapped show.
@@ -149,6 +171,7 @@ TEST(Decode, EachFlagIsItsOwn)
       {LAGGARD_F_SEEDED, &model::SocketSample::older_than_observer}, {LAGGARD_F_ACCEPTED, &model::SocketSample::accepted},
       {LAGGARD_F_CONNECTED, &model::SocketSample::connected},        {LAGGARD_F_EOF_SEEN, &model::SocketSample::eof_seen},
       {LAGGARD_F_EOF_EATEN, &model::SocketSample::eof_eaten},        {LAGGARD_F_HAS_FILE, &model::SocketSample::has_file},
+      {LAGGARD_F_UNACCEPTED, &model::SocketSample::unaccepted},
       {LAGGARD_F_SOCK_DONE, &model::SocketSample::peer_closed}};
   for (const auto& [flag, member] : flags) {
     laggard_socket_record record = socket_record();

@@ -46,11 +46,26 @@ TEST(Options, DefaultsAreThoseOfTheDesign)
   EXPECT_EQ(o.thresholds.stall, 10s);
   EXPECT_EQ(o.thresholds.close_wait, 60s);
   EXPECT_EQ(o.thresholds.fin_wait, 60s);
+  EXPECT_EQ(o.thresholds.idle, 30s);
+  EXPECT_EQ(o.thresholds.leak_count, 10U);
+  EXPECT_EQ(o.thresholds.rwnd_share, 0.5);
+  EXPECT_EQ(o.thresholds.drop_share, 0.01);
   EXPECT_EQ(o.thresholds.memory_window, 30s);
   EXPECT_EQ(o.thresholds.memory_growth_bytes, 8U << 20);
   EXPECT_EQ(o.filter.min_severity, detect::Severity::Warning);
   EXPECT_TRUE(o.filter.kinds.empty() && o.filter.tgids.empty() && o.filter.comms.empty() && o.filter.ports.empty() &&
               o.filter.netns.empty() && o.filter.cgroup_ids.empty());
+}
+
+TEST(Options, TheThresholdsOfPoolsAndLosses)
+{
+  const Options o = options({"--idle", "3s", "--leak-count", "7", "--rwnd-share", "30%", "--drop-share", "0.05"});
+  EXPECT_EQ(o.thresholds.idle, 3s);
+  EXPECT_EQ(o.thresholds.leak_count, 7U);
+  EXPECT_EQ(o.thresholds.rwnd_share, 0.3);
+  EXPECT_EQ(o.thresholds.drop_share, 0.05);
+  for (const char* name : {"--idle", "--leak-count", "--rwnd-share", "--drop-share"})
+    EXPECT_EQ(parsed({name, "0"}).exit_code, kUsage) << name;
 }
 
 TEST(Options, EveryThresholdIsAnOption)

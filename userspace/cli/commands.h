@@ -10,6 +10,7 @@ int run_watch(const Options& options);
 int run_snapshot(const Options& options);
 int run_record(const Options& options);
 int run_replay(const Options& options);
+int run_explain(const Options& options);
 int run_doctor(const Options& options);
 
 }  // namespace laggard::cli

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "cli/live_loop.h"
 
+#include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 
+#include <algorithm>
 #include <array>
 
 #include "cli/session.h"
@@ -33,7 +35,11 @@ Result<Fd> timer(Duration first, Duration period)
 
 Result<LiveSetup> open_live(const Options& options)
 {
-  auto source = source::live::LiveSource::open({.max_cpu = options.max_cpu, .forced_hooks = options.hooks, .feeds = {}});
+  // Six looks within --idle: two for each third.
+  auto source = source::live::LiveSource::open({.max_cpu = options.max_cpu,
+                                                .forced_hooks = options.hooks,
+                                                .feeds = {},
+                                                .pools_period = options.thresholds.idle / 6});
   if (!source)
     return tl::make_unexpected(source.error());
   LiveSetup setup{std::move(*source), {}};
@@ -44,15 +50,17 @@ Result<LiveSetup> open_live(const Options& options)
   return setup;
 }
 
-Result<void> give_up_privileges(const Options& options, LiveSetup& setup)
+Result<void> give_up_privileges(const Options& options, LiveSetup& setup, std::vector<int> keep)
 {
   if (options.keep_privileges)
     return {};
-  const bool keep_bpf = !setup.source->works_without_capabilities();
-  if (keep_bpf)
+  if (!setup.source->works_without_capabilities()) {
+    keep.push_back(CAP_BPF);
     setup.observer.missing.push_back("kernel before 5.19: CAP_BPF is kept, everything else is dropped");
-  setup.observer.missing.push_back("executable paths and memory maps of other users (capabilities are dropped after loading)");
-  return source::live::drop_privileges(keep_bpf);
+  }
+  if (std::ranges::find(keep, CAP_SYS_PTRACE) == keep.end())
+    setup.observer.missing.push_back("executable paths and memory maps of other users (capabilities are dropped after loading)");
+  return source::live::drop_privileges(keep);
 }
 
 Result<LoopClock> LoopClock::start(const Options& options, int ring_fd)

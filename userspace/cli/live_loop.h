@@ -18,8 +18,8 @@ struct LiveSetup {
 
 // Opens the source. `before_drop` runs while privileges last; then they are given up unless asked otherwise.
 Result<LiveSetup> open_live(const Options& options);
-Result<void> give_up_privileges(const Options& options, LiveSetup& setup);
-
+// Keeps the capabilities of `keep` (CAP_* numbers).
+Result<void> give_up_privileges(const Options& options, LiveSetup& setup, std::vector<int> keep = {});
 
 class LoopClock {
  public:

@@ -20,6 +20,7 @@ int main(int argc, char** argv)
       case Command::Snapshot: return run_snapshot(*parsed.options);
       case Command::Record: return run_record(*parsed.options);
       case Command::Replay: return run_replay(*parsed.options);
+      case Command::Explain: return run_explain(*parsed.options);
       case Command::Doctor: return run_doctor(*parsed.options);
     }
   } catch (const std::exception& error) {

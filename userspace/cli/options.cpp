@@ -246,6 +246,8 @@ Parsed parse(int argc, const char* const* argv)
       {app.add_subcommand("snapshot", "one look: sockets with unread bytes, half-closed or limited"), Command::Snapshot},
       {app.add_subcommand("record", "write raw ticks to FILE"), Command::Record},
       {app.add_subcommand("replay", "run the detector over a recording, with any thresholds, without root"), Command::Replay},
+      {app.add_subcommand("explain", "trace the memory of one process: with which sockets and where in its code it grows"),
+       Command::Explain},
       {app.add_subcommand("doctor", "can I observe here, with which hooks, what is missing"), Command::Doctor},
   };
   for (const auto& [subcommand, command] : commands) {
@@ -253,6 +255,9 @@ Parsed parse(int argc, const char* const* argv)
     subcommand->configurable(false);
     if (command == Command::Record || command == Command::Replay)
       subcommand->add_option("FILE", o.file, "the recording; - is standard output or input")->required();
+    if (command == Command::Explain)
+      subcommand->add_option("--connection", o.connection, "the process that holds it: socket cookie, Community ID or finding id")
+          ->type_name("ID");
     if (command == Command::Snapshot)
       subcommand->add_flag("-a,--all", o.everything, "idle sockets too");
     if (command == Command::Doctor)

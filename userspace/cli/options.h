@@ -25,12 +25,13 @@ enum ExitCode : int {
   kInternalError = 70,
 };
 
-enum class Command : std::uint8_t { Watch, Snapshot, Record, Replay, Doctor };
+enum class Command : std::uint8_t { Watch, Snapshot, Record, Replay, Explain, Doctor };
 enum class OutputChoice : std::uint8_t { Auto, Text, Json, Logfmt };
 
 struct Options {
   Command command = Command::Watch;
-  std::string file;  // record, replay
+  std::string file;        // record, replay
+  std::string connection;  // explain
 
   Duration interval = std::chrono::seconds(1);
   std::optional<Duration> duration;

@@ -20,25 +20,61 @@ std::uint64_t member_of(const Verdict& verdict)
   return verdict.cookie != 0 ? verdict.cookie : process_member(verdict.subject.process.tgid);
 }
 
-// Stable across runs and replays of one recording: made of what identifies the subject and of when it began.
+// Stable across replays of one recording. The upper half names the subject, so that `laggard explain` can find it again, the
+// lower one tells two times of trouble apart.
 std::uint64_t finding_id(const Subject& subject, MonoTime since)
 {
-  std::size_t hash = model::hash_bytes(&subject.process.tgid, sizeof subject.process.tgid);
-  const auto mix = [&hash](const auto& value) { hash = model::hash_bytes(&value, sizeof value, hash); };
-  mix(subject.process.start_ns);
-  mix(subject.kind);
-  mix(subject.netns);
-  mix(subject.transport);
-  mix(subject.endpoint.address.bytes);
-  mix(subject.endpoint.port);
-  mix(since);
-  return hash;
+  const std::size_t when = model::hash_bytes(&since, sizeof since);
+  return std::uint64_t{subject_tag(subject)} << 32 | static_cast<std::uint32_t>(when ^ when >> 32);
 }
 
 // Where processes are not walked nothing is known of their end.
 bool has_exited(const model::Model& model, model::ProcessId id)
 {
   return id && !model.processes().empty() && model.find(id) == nullptr;
+}
+
+// What a verdict is about: a tracked connection, an idle one of a pool, or, with neither, a process.
+struct Member {
+  const model::Connection* connection = nullptr;
+  const model::Pooled* pooled = nullptr;
+
+  explicit operator bool() const { return connection != nullptr || pooled != nullptr; }
+  const model::Tuple& tuple() const { return pooled != nullptr ? pooled->sample.tuple : connection->latest().tuple; }
+  std::uint32_t netns() const { return pooled != nullptr ? pooled->sample.netns : connection->latest().netns; }
+  std::span<const model::ProcessId> holders() const
+  {
+    return pooled != nullptr ? pooled->holders() : std::span<const model::ProcessId>(connection->holders());
+  }
+  MonoTime holders_checked() const { return pooled != nullptr ? pooled->holders_checked : connection->holders_checked(); }
+  // A pool's record is too small for it: the process's is as good.
+  std::uint64_t cgroup_id(const model::Model& model) const
+  {
+    if (pooled == nullptr)
+      return connection->latest().cgroup_id;
+    const model::Process* process = model.find(pooled->process());
+    return process != nullptr ? process->latest().cgroup_id : 0;
+  }
+  SocketRef socket(const model::Model& model) const
+  {
+    if (pooled != nullptr)
+      return {.state = model::TcpState::Established,
+              .tuple = pooled->sample.tuple,
+              .connected = true,
+              .cookie = pooled->sample.cookie,
+              .netns = pooled->sample.netns,
+              .cgroup_id = cgroup_id(model)};
+    const model::SocketSample& sample = connection->latest();
+    return {sample.transport, sample.state, sample.tuple, model.is_server_side(sample), sample.connected,
+            sample.cookie, sample.netns, sample.cgroup_id, sample.inode};
+  }
+};
+
+Member find_member(const model::Model& model, const Verdict& verdict)
+{
+  if (verdict.subject.kind == Kind::ConnectionLeak)
+    return {nullptr, model.pools().find(verdict.cookie)};
+  return {model.find(verdict.cookie), nullptr};
 }
 
 Duration grace_of(const model::Model& model) { return std::max(model.options().window, model.interval() * 2); }
@@ -59,13 +95,12 @@ bool Detector::passes(const model::Model& model, const Verdict& verdict) const
     if (process == nullptr || !filter.comms.contains(process->latest().comm))
       return false;
   }
-  const model::Connection* connection = model.find(verdict.cookie);
-  if (connection == nullptr)
+  const Member member = find_member(model, verdict);
+  if (!member)
     return filter.ports.empty() && filter.netns.empty() && filter.cgroup_ids.empty();
-  const model::SocketSample& sample = connection->latest();
-  return allows(filter.netns, sample.netns) && allows(filter.cgroup_ids, sample.cgroup_id) &&
-         (filter.ports.empty() || filter.ports.contains(sample.tuple.local.port) ||
-          filter.ports.contains(sample.tuple.peer.port));
+  return allows(filter.netns, member.netns()) && allows(filter.cgroup_ids, member.cgroup_id(model)) &&
+         (filter.ports.empty() || filter.ports.contains(member.tuple().local.port) ||
+          filter.ports.contains(member.tuple().peer.port));
 }
 
 std::vector<Verdict> Detector::collect(const model::Model& model)
@@ -90,10 +125,10 @@ std::vector<Verdict> Detector::collect(const model::Model& model)
 
 bool Detector::holders_verified(const model::Model& model, const Verdict& verdict) const
 {
-  const model::Connection* connection = model.find(verdict.cookie);
-  if (connection == nullptr)
+  const Member member = find_member(model, verdict);
+  if (!member)
     return true;  // about a process: nothing to hold
-  return known(connection->holders_checked()) && model.now() - connection->holders_checked() <= kHoldersFresh;
+  return known(member.holders_checked()) && model.now() - member.holders_checked() <= kHoldersFresh;
 }
 
 std::vector<Finding> Detector::evaluate(const model::Model& model)
@@ -127,8 +162,8 @@ std::vector<Finding> Detector::evaluate(const model::Model& model)
           continue;
       }
       // Nobody holds it any more: an orphan on its way out.
-      const model::Connection* connection = model.find(members.front().cookie);
-      if (verified && connection != nullptr && connection->holders().empty())
+      const Member member = find_member(model, members.front());
+      if (verified && member && member.holders().empty())
         continue;
       const auto worst = std::ranges::max(members, {}, &Verdict::severity).severity;
       if (worst < options_.filter.min_severity)
@@ -226,20 +261,18 @@ Finding Detector::make(const model::Model& model, Open& open, std::vector<Verdic
   }
   finding.quality.hooks = options_.hooks;
   finding.quality.missing = options_.missing;
-  if (const model::Connection* connection = model.find(worst.cookie)) {
-    const model::SocketSample& sample = connection->latest();
-    finding.socket = SocketRef{sample.transport, sample.state, sample.tuple, model.is_server_side(sample), sample.connected,
-                               sample.cookie, sample.netns, sample.cgroup_id, sample.inode};
-    if (connection->holders().size() > 1)
-      for (model::ProcessId holder : connection->holders())
+  if (const Member member = find_member(model, worst)) {
+    finding.socket = member.socket(model);
+    if (member.holders().size() > 1)
+      for (model::ProcessId holder : member.holders())
         finding.holders.push_back(holder.tgid);
     if (!holders_verified(model, worst))
       finding.quality.missing.push_back("who holds the socket now was not verified");
     finding.is_group = members.size() > 1;
     const std::size_t shown = finding.is_group ? std::min(members.size(), kMaxExamples) : 0;
     for (const Verdict& verdict : std::span(members).first(shown))
-      if (const model::Connection* member = model.find(verdict.cookie))
-        finding.examples.push_back(member->latest().tuple);
+      if (const Member example = find_member(model, verdict))
+        finding.examples.push_back(example.tuple());
   }
   finding.quality.lost_records = model.last_tick_facts().lost.total() - open.lost_at_start;
   rule_of(finding.kind).describe(context, members, finding);
@@ -328,6 +361,12 @@ Resolution Detector::reason_of(const model::Model& model, const Subject& subject
       return connection != nullptr && connection->latest().ack_backlog > 0;
     });
     return any_waits ? Resolution::Subsided : Resolution::Drained;
+  }
+  if (subject.kind == Kind::ConnectionLeak) {
+    // Those that are left are in use again, or too few.
+    const auto left = std::ranges::count_if(
+        open.members, [&](std::uint64_t member) { return model.pools().find(member) != nullptr; });
+    return static_cast<std::uint64_t>(left) * 2 > open.said_count ? Resolution::Subsided : Resolution::Closed;
   }
   if (!about_a_queue)
     return subject.kind == Kind::CloseWait || subject.kind == Kind::FinWait2 ? Resolution::Closed : Resolution::Subsided;

@@ -23,7 +23,8 @@ namespace laggard::detect {
   X(FinWait2, "fin-wait-2")                   \
   X(UdpReceiveOverflow, "udp-receive-overflow") \
   X(RemoteSlowReader, "remote-slow-reader")   \
-  X(AcceptBacklog, "accept-backlog")           \
+  X(AcceptBacklog, "accept-backlog")          \
+  X(ConnectionLeak, "connection-leak")        \
   X(HeapGrowth, "heap-growth")
 
 enum class Kind : std::uint8_t {

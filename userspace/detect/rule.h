@@ -62,6 +62,9 @@ const Rule& rule_of(Kind kind);
 
 // ---- what several rules share ----
 
+// The part of a finding's id that its subject decides: the same in every run.
+std::uint32_t subject_tag(const Subject& subject);
+
 Subject process_subject(Kind kind, model::ProcessId process);
 Subject connection_subject(Kind kind, const model::Model& model, const model::Connection& connection);
 

@@ -6,6 +6,7 @@
 #include "base/units.h"
 #include "detect/accept_backlog.h"
 #include "detect/close_wait.h"
+#include "detect/connection_leak.h"
 #include "detect/fin_wait_2.h"
 #include "detect/heap_growth.h"
 #include "detect/remote_slow_reader.h"
@@ -20,7 +21,8 @@ namespace laggard::detect {
 std::span<const Rule> rules()
 {
   static constexpr std::array kRules = {kSlowReader, kStalledReader, kUserSpaceBuffering, kCloseWait, kFinWait2,
-                                         kUdpReceiveOverflow, kRemoteSlowReader, kAcceptBacklog, kHeapGrowth};
+                                         kUdpReceiveOverflow, kRemoteSlowReader, kAcceptBacklog, kConnectionLeak,
+                                         kHeapGrowth};
   return kRules;
 }
 
@@ -29,6 +31,19 @@ const Rule& rule_of(Kind kind)
   const auto found = std::ranges::find(rules(), kind, &Rule::kind);
   assert(found != rules().end());
   return *found;
+}
+
+std::uint32_t subject_tag(const Subject& subject)
+{
+  std::size_t hash = model::hash_bytes(&subject.process.tgid, sizeof subject.process.tgid);
+  const auto mix = [&hash](const auto& value) { hash = model::hash_bytes(&value, sizeof value, hash); };
+  mix(subject.process.start_ns);
+  mix(subject.kind);
+  mix(subject.netns);
+  mix(subject.transport);
+  mix(subject.endpoint.address.bytes);
+  mix(subject.endpoint.port);
+  return static_cast<std::uint32_t>(hash ^ hash >> 32);
 }
 
 Subject process_subject(Kind kind, model::ProcessId process)

@@ -15,6 +15,7 @@ namespace laggard::model {
 struct ModelOptions {
   Duration window = std::chrono::seconds(5);         // how far back the standing queue's history goes: --hold
   Duration memory_window = std::chrono::seconds(30); // the same for memory
+  Duration idle = std::chrono::seconds(30);          // unused from then on; how far back pools are remembered: --idle
   std::size_t max_connections = 200'000;             // beyond it new ones are refused, and counted
 };
 

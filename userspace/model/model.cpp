@@ -17,9 +17,11 @@ void Model::apply(const Tick& tick)
   facts_.gone.clear();
   facts_.holders.clear();
   facts_.processes.clear();
+  facts_.pooled.clear();
   facts_.growths.clear();
 
   apply_sockets(tick);
+  apply_pools(tick);
   apply_holders(tick);
   apply_processes(tick);
   apply_growths(tick);
@@ -60,14 +62,25 @@ void Model::apply_sockets(const Tick& tick)
     std::erase_if(connections_, [&](const auto& entry) { return !present.contains(entry.first); });
 }
 
+void Model::apply_pools(const Tick& tick)
+{
+  for (std::uint64_t cookie : tick.gone)
+    pools_.forget(cookie);
+  if (tick.looked_at_pools)
+    evicted_ += pools_.replace(tick.pooled, now_, options_, [this](const PooledSample& sample) {
+      return !sample.connected && listeners_.contains({sample.netns, sample.tuple.local.port});
+    });
+}
+
 void Model::apply_holders(const Tick& tick)
 {
   if (!tick.walked_holders)
     return;
   std::unordered_map<std::uint64_t, std::vector<ProcessId>> holders;
   for (const Holder& holder : tick.holders)
-    if (connections_.contains(holder.cookie))
+    if (connections_.contains(holder.cookie) || pools_.find(holder.cookie) != nullptr)
       holders[holder.cookie].push_back(holder.process);
+  pools_.set_holders(holders, now_);
   for (auto& [cookie, connection] : connections_) {
     std::vector<ProcessId> processes;
     if (auto found = holders.find(cookie); found != holders.end())

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "model/connection.h"
+#include "model/pool.h"
 #include "model/process.h"
 
 namespace laggard::model {
@@ -29,6 +30,7 @@ class Model {
 
   const std::unordered_map<std::uint64_t, Connection>& connections() const { return connections_; }
   const std::unordered_map<ProcessId, Process>& processes() const { return processes_; }
+  const Pools& pools() const { return pools_; }
   const Connection* find(std::uint64_t cookie) const;
   const Process* find(ProcessId id) const;
   const Process* find_tgid(std::uint32_t tgid) const;
@@ -47,6 +49,7 @@ class Model {
 
  private:
   void apply_sockets(const Tick& tick);
+  void apply_pools(const Tick& tick);
   void apply_holders(const Tick& tick);
   void apply_processes(const Tick& tick);
   void apply_growths(const Tick& tick);
@@ -58,6 +61,7 @@ class Model {
   Duration interval_{};
   Tick facts_;
   std::unordered_map<std::uint64_t, Connection> connections_;
+  Pools pools_;
   std::unordered_map<ProcessId, Process> processes_;
   std::unordered_map<std::uint32_t, ProcessId> by_tgid_;
   std::unordered_set<std::uint64_t> destroyed_;

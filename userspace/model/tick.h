@@ -81,6 +81,17 @@ struct SocketSample {
   bool is_listener() const { return transport == Transport::Tcp && state == TcpState::Listen; }
 };
 
+// A connection with nothing to do: used, and empty in both directions.
+struct PooledSample {
+  std::uint64_t cookie = 0;
+  ProcessId owner;      // who connected
+  Tuple tuple;
+  std::uint32_t netns = 0;
+  bool connected = false;  // connect() was seen; else it is older than us and may be either end
+  MonoTime opened;      // unknown: before we looked
+  MonoTime idle_since;  // nothing came or went since
+};
+
 struct ProcessSample {
   ProcessId id;
   std::string comm;  // as the program set it: any bytes
@@ -130,6 +141,7 @@ struct Tick {
   bool swept = false;             // every tracked socket was looked at: one that is not here is idle, drained or gone
   bool walked_holders = false;    // `holders` is all of them
   bool walked_processes = false;  // `processes` is all of them
+  bool looked_at_pools = false;   // `pooled` is all of them
   bool can_attribute = false;     // growth can be attributed on demand
   Duration sweep_cpu{};
   Duration sweep_period{};
@@ -141,6 +153,7 @@ struct Tick {
   std::vector<std::uint64_t> gone;    // cookies
   std::vector<Holder> holders;
   std::vector<ProcessSample> processes;
+  std::vector<PooledSample> pooled;
   std::vector<GrowthSample> growths;  // of the attributions that ended
 
   WallTime started_at(ProcessId id) const

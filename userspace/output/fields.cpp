@@ -308,6 +308,62 @@ Fields socket_fields(const Observer& observer, const SocketLine& line)
   return out.take();
 }
 
+std::vector<Fields> explanation_fields(const Observer& observer, const Explanation& explanation)
+{
+  const auto share = [&](std::uint64_t bytes) {
+    return explanation.total_bytes > 0 ? static_cast<double>(bytes) / static_cast<double>(explanation.total_bytes) : 0;
+  };
+  std::vector<Fields> lines;
+  const auto line = [&](std::string_view event, std::string message, const auto& fill) {
+    Builder out;
+    add_head(out, observer, explanation.time, "info", event, std::move(message));
+    add_process(out, explanation.process, {});
+    fill(out);
+    lines.push_back(out.take());
+  };
+
+  line("laggard.explanation", explanation_message(explanation), [&](Builder& out) {
+    out.add("laggard.explanation.duration_seconds", seconds(explanation.observed));
+    out.add("laggard.explanation.complete", explanation.complete);
+    out.add(kEvidence, "memory_bytes", explanation.memory_bytes);
+    out.add(kEvidence, "memory_growth_bytes", explanation.net_bytes);
+    out.add(kEvidence, "attributed_growth_bytes", explanation.total_bytes);
+    out.add(kEvidence, "attributed_ratio", share(explanation.total_bytes - explanation.other_bytes));
+    if (explanation.limit_eta_seconds)
+      out.add(kEvidence, "memory_limit_eta_seconds", *explanation.limit_eta_seconds);
+    out.add("laggard.quality.hooks", explanation.hooks);
+    out.add("laggard.quality.missing", explanation.missing);
+  });
+  for (const Explanation::Socket& socket : explanation.sockets) {
+    const std::uint64_t bytes = socket.kernel_bytes + socket.user_bytes;
+    line("laggard.explanation.socket", explanation_socket_message(explanation, socket), [&](Builder& out) {
+      if (socket.socket)
+        add_socket(out, *socket.socket);
+      else
+        out.add("laggard.socket.cookie", fmt::format_int(socket.cookie).str());
+      out.add(kEvidence, "attributed_growth_bytes", bytes);
+      out.add(kEvidence, "attributed_ratio", share(bytes));
+      out.add(kEvidence, "within_read_bytes", socket.kernel_bytes);
+      out.add(kEvidence, "after_read_bytes", socket.user_bytes);
+    });
+  }
+  for (const Explanation::Stack& stack : explanation.stacks) {
+    line("laggard.explanation.stack", explanation_stack_message(explanation, stack), [&](Builder& out) {
+      if (stack.cookie != 0)
+        out.add("laggard.socket.cookie", fmt::format_int(stack.cookie).str());
+      out.add("laggard.stack.where", where_id(stack.where));
+      out.add("laggard.stack.samples", stack.samples);
+      out.add(kEvidence, "attributed_growth_bytes", stack.bytes);
+      out.add(kEvidence, "attributed_ratio", share(stack.bytes));
+      std::vector<std::string> frames;
+      for (const Explanation::Frame& frame : stack.frames)
+        frames.push_back(frame_words(frame));
+      out.add("laggard.stack.frames", std::move(frames));
+    });
+  }
+  return lines;
+}
+
 Fields degraded_fields(const Observer& observer, const Degraded& degraded)
 {
   Builder out;

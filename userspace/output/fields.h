@@ -28,6 +28,8 @@ using Fields = std::vector<OutputField>;
 Fields started_fields(const Observer& observer, WallTime time);
 Fields finding_fields(const Observer& observer, const detect::Finding& finding);
 Fields socket_fields(const Observer& observer, const SocketLine& line);
+// A line for the whole, one per socket, one per stack.
+std::vector<Fields> explanation_fields(const Observer& observer, const Explanation& explanation);
 Fields degraded_fields(const Observer& observer, const Degraded& degraded);
 Fields stopped_fields(const Observer& observer, const Summary& summary);
 

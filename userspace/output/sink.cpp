@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "output/sink.h"
 
+#include <algorithm>
 #include <poll.h>
 #include <unistd.h>
 
@@ -51,6 +52,10 @@ class LineSink final : public Sink {
   }
   bool finding(const detect::Finding& finding) override { return put(finding_fields(observer_, finding)); }
   bool socket(const SocketLine& line) override { return put(socket_fields(observer_, line)); }
+  bool explanation(const Explanation& explanation) override
+  {
+    return std::ranges::all_of(explanation_fields(observer_, explanation), [this](const Fields& fields) { return put(fields); });
+  }
   bool degraded(const Degraded& degraded) override { return put(degraded_fields(observer_, degraded)); }
   bool stopped(const Summary& summary) override { return put(stopped_fields(observer_, summary)); }
 

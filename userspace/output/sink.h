@@ -47,6 +47,49 @@ struct SocketLine {
   std::optional<Duration> oldest_unread_at_least;
 };
 
+// What `laggard explain` found: with what the memory of one process grew, and where in its code.
+struct Explanation {
+  struct Frame {
+    std::uint64_t address = 0;
+    std::string symbol;  // empty: unknown; bytes that a program chose
+    std::uint64_t symbol_offset = 0;
+    std::string module;  // path as mapped; empty: no file
+    std::uint64_t module_offset = 0;
+    std::string source;  // "ring.cpp:42"; empty: unknown
+  };
+  // Where the pages were touched: by the kernel within a read, by a thread whose last read was of the socket, by others.
+  enum class Where : std::uint8_t { WithinRead, AfterRead, OtherSystemCall, NoSocket };
+  struct Stack {
+    Where where = Where::NoSocket;
+    std::uint64_t cookie = 0;  // of the socket, where there is one
+    std::string place;         // the socket for people; empty: none, or not known any more
+    std::uint64_t bytes = 0;
+    std::uint64_t samples = 0;
+    std::vector<Frame> frames;  // innermost first
+  };
+  struct Socket {
+    std::uint64_t cookie = 0;
+    std::optional<detect::SocketRef> socket;  // absent: closed before we could look
+    std::uint64_t kernel_bytes = 0;           // filled within reads
+    std::uint64_t user_bytes = 0;             // touched after reads
+    bool asked_for = false;                   // --connection
+  };
+
+  WallTime time;
+  detect::ProcessRef process;
+  Duration observed{};
+  bool complete = false;           // for as long as was asked for
+  std::uint64_t memory_bytes = 0;  // private, at the end
+  double net_bytes = 0;            // gained meanwhile; what was given back is subtracted here only
+  std::uint64_t other_bytes = 0;   // with no socket
+  std::uint64_t total_bytes = 0;   // became resident
+  std::optional<double> limit_eta_seconds;
+  std::vector<Socket> sockets;     // most first
+  std::vector<Stack> stacks;       // most first
+  std::string hooks;
+  std::vector<std::string> missing;
+};
+
 class Sink {
  public:
   Sink() = default;
@@ -58,6 +101,7 @@ class Sink {
   virtual bool started(const Observer& observer, WallTime time) = 0;
   virtual bool finding(const detect::Finding& finding) = 0;
   virtual bool socket(const SocketLine& line) = 0;
+  virtual bool explanation(const Explanation& explanation) = 0;
   virtual bool degraded(const Degraded& degraded) = 0;
   virtual bool stopped(const Summary& summary) = 0;
 

@@ -95,6 +95,34 @@ class TextSink final : public Sink {
     return write(options_.fd, out + row(cells_of(line)));
   }
 
+  bool explanation(const Explanation& explanation) override
+  {
+    constexpr std::size_t kMaxSockets = 10;
+    std::string out = wrap(ours(explanation_message(explanation)), width_, 0, 2);
+    const auto line = [&](std::string_view text, std::size_t indent) { out += wrap(ours(text), width_, indent, indent + 4); };
+    if (explanation.limit_eta_seconds && *explanation.limit_eta_seconds < 86400)
+      line(fmt::format("at this pace memory lasts {}", format_duration(std::chrono::seconds(
+                                                           static_cast<long>(*explanation.limit_eta_seconds)))), 2);
+    if (!explanation.sockets.empty())
+      out += "\nby socket\n";
+    for (std::size_t i = 0; i < std::min(explanation.sockets.size(), kMaxSockets); i++)
+      line((explanation.sockets[i].asked_for ? "* " : "") + explanation_socket_message(explanation, explanation.sockets[i]), 2);
+    if (explanation.sockets.size() > kMaxSockets)
+      line(fmt::format("and {} more", explanation.sockets.size() - kMaxSockets), 2);
+    if (explanation.total_bytes > 0)
+      line(fmt::format("{} with no socket", format_bytes(static_cast<double>(explanation.other_bytes))), 2);
+    if (!explanation.stacks.empty())
+      out += "\nby stack, innermost call first\n";
+    for (const Explanation::Stack& stack : explanation.stacks) {
+      line(explanation_stack_message(explanation, stack), 2);
+      for (const Explanation::Frame& frame : stack.frames)
+        line(frame_words(frame), 6);
+    }
+    for (const std::string& missing : explanation.missing)
+      line("not visible: " + visible(missing), 0);
+    return write(options_.fd, out);
+  }
+
   bool degraded(const Degraded& degraded) override
   {
     return diagnose("laggard: degraded: " + degraded_message(degraded));

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/units.h"
 #include "output/escape.h"
@@ -42,6 +43,75 @@ std::string process_words(const detect::ProcessRef& process)
   if (process.comm.empty())
     return fmt::format("pid {}", process.id.tgid);
   return fmt::format("{}[{}]", visible(process.comm, {.escape_backslash = true}), process.id.tgid);
+}
+
+namespace {
+
+std::string of_the_growth(const Explanation& explanation, std::uint64_t bytes)
+{
+  const double share = explanation.total_bytes > 0 ? static_cast<double>(bytes) / static_cast<double>(explanation.total_bytes) : 0;
+  return fmt::format("{} ({})", format_bytes(static_cast<double>(bytes)), format_percent(share));
+}
+
+}  // namespace
+
+std::string explanation_message(const Explanation& explanation)
+{
+  const std::string who = process_words(explanation.process);
+  const std::string time = format_duration(explanation.observed);
+  if (explanation.total_bytes == 0)
+    return fmt::format("{} took no new memory in {}", who, time);
+  const std::string with_reads = of_the_growth(explanation, explanation.total_bytes - explanation.other_bytes);
+  return fmt::format("{} took {} of new memory in {}, {} of it with what it read from {}; {} {}", who,
+                     format_bytes(static_cast<double>(explanation.total_bytes)), time, with_reads,
+                     counted(explanation.sockets.size(), "socket"), format_bytes(std::abs(explanation.net_bytes)),
+                     explanation.net_bytes < 0 ? "less are left than before" : "more are left than before");
+}
+
+std::string explanation_socket_message(const Explanation& explanation, const Explanation::Socket& socket)
+{
+  const std::string place = socket.socket ? tuple_words(socket.socket->tuple, "<-") : "a socket that is closed by now";
+  return fmt::format("{} with {}: {} filled by reads, {} touched after them", 
+                     of_the_growth(explanation, socket.kernel_bytes + socket.user_bytes), place,
+                     format_bytes(static_cast<double>(socket.kernel_bytes)), format_bytes(static_cast<double>(socket.user_bytes)));
+}
+
+std::string_view where_id(Explanation::Where where)
+{
+  switch (where) {
+    case Explanation::Where::WithinRead: return "within_read";
+    case Explanation::Where::AfterRead: return "after_read";
+    case Explanation::Where::OtherSystemCall: return "other_system_call";
+    case Explanation::Where::NoSocket: break;
+  }
+  return "no_socket";
+}
+
+std::string explanation_stack_message(const Explanation& explanation, const Explanation::Stack& stack)
+{
+  const std::string place = stack.place.empty() ? stack.cookie != 0 ? std::string("a socket that is closed by now") : "" : stack.place;
+  std::string where;
+  switch (stack.where) {
+    case Explanation::Where::WithinRead: where = "within reads of " + place; break;
+    case Explanation::Where::AfterRead: where = "after reads of " + place; break;
+    case Explanation::Where::OtherSystemCall: where = "within a system call that is no socket read"; break;
+    case Explanation::Where::NoSocket: where = "by a thread that read no socket"; break;
+  }
+  return fmt::format("{} {}, in {}", of_the_growth(explanation, stack.bytes), where,
+                     stack.frames.empty() ? "code that could not be told" : frame_words(stack.frames.front()));
+}
+
+std::string frame_words(const Explanation::Frame& frame)
+{
+  const std::string module = frame.module.substr(frame.module.rfind('/') + 1);
+  std::string text = !frame.symbol.empty() ? fmt::format("{}+{:#x}", visible(frame.symbol), frame.symbol_offset)
+                     : !module.empty()     ? fmt::format("{:#x}", frame.module_offset)
+                                           : fmt::format("{:#x}", frame.address);
+  if (!module.empty())
+    text += fmt::format(" ({})", visible(module));
+  if (!frame.source.empty())
+    text += fmt::format(" at {}", visible(frame.source));
+  return text;
 }
 
 bool has_peer(const model::Tuple& tuple) { return !tuple.peer.address.is_unspecified() || tuple.peer.port != 0; }

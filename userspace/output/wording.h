@@ -25,6 +25,13 @@ std::string degraded_message(const Degraded& degraded);
 std::string stopped_message(const Summary& summary);
 std::string socket_message(const SocketLine& line);
 
+// "viewer[17] gained 24.0 MiB in 10 s, 97 % of it with what it read from 1 socket"
+std::string explanation_message(const Explanation& explanation);
+std::string explanation_socket_message(const Explanation& explanation, const Explanation::Socket& socket);
+std::string explanation_stack_message(const Explanation& explanation, const Explanation::Stack& stack);
+std::string_view where_id(Explanation::Where where);              // "within_read"
+std::string frame_words(const Explanation::Frame& frame);         // "QRingBuffer::reserve(long long)+0x3a (libQt6Core.so.6)"
+
 std::string join(const std::vector<std::string>& parts, std::string_view separator);
 
 }  // namespace laggard::output

@@ -55,6 +55,7 @@ void add(model::Tick& tick, const laggard_tick_record& record)
   tick.swept = (record.coverage & LAGGARD_COVERS_SWEEP) != 0;
   tick.walked_holders = (record.coverage & LAGGARD_COVERS_HOLDERS) != 0;
   tick.walked_processes = (record.coverage & LAGGARD_COVERS_PROCESSES) != 0;
+  tick.looked_at_pools = (record.coverage & LAGGARD_COVERS_POOLED) != 0;
   tick.can_attribute = (record.coverage & LAGGARD_CAN_ATTRIBUTE) != 0;
   tick.sweep_cpu = std::chrono::microseconds(record.sweep_cpu_us);
   tick.sweep_period = bounded(record.sweep_period_ns);
@@ -135,6 +136,19 @@ void add(model::Tick& tick, const laggard_holder_record& record)
   tick.holders.push_back({record.cookie, process_of(record.tgid, record.start_ns), record.fd});
 }
 
+void add(model::Tick& tick, const laggard_pooled_record& record)
+{
+  model::PooledSample& sample = tick.pooled.emplace_back();
+  sample.cookie = record.cookie;
+  sample.owner = process_of(record.owner_tgid, record.owner_start_ns);
+  sample.tuple = {{address_of(record.local, record.family), record.local_port},
+                  {address_of(record.peer, record.family), record.peer_port}};
+  sample.netns = record.netns;
+  sample.connected = (record.flags & LAGGARD_F_CONNECTED) != 0;
+  sample.opened = time_of(record.opened_ns);
+  sample.idle_since = time_of(record.idle_since_ns);
+}
+
 // Needs the page size, which the TICK record carries: set before any process is added.
 void add(model::Tick& tick, const laggard_process_record& record, std::uint64_t page_bytes)
 {
@@ -194,6 +208,7 @@ Result<model::Tick> decode(std::span<const std::byte> raw)
       case LAGGARD_RECORD_GONE: add(tick, take<laggard_gone_record>(bytes)); break;
       case LAGGARD_RECORD_HOLDER: add(tick, take<laggard_holder_record>(bytes)); break;
       case LAGGARD_RECORD_PROCESS: add(tick, take<laggard_process_record>(bytes), page_bytes); break;
+      case LAGGARD_RECORD_POOLED: add(tick, take<laggard_pooled_record>(bytes)); break;
       case LAGGARD_RECORD_GROWTH: add(tick, take<laggard_growth_record>(bytes), page_bytes); break;
       default: break;  // from a newer writer
     }

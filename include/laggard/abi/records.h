@@ -17,6 +17,7 @@
   X(GONE, 3, laggard_gone_record)        \
   X(HOLDER, 4, laggard_holder_record)    \
   X(PROCESS, 5, laggard_process_record)  \
+  X(POOLED, 6, laggard_pooled_record)  \
   X(GROWTH, 7, laggard_growth_record)
 
 #define LAGGARD_RECORD_ENUM(name, number, type) LAGGARD_RECORD_##name = number,
@@ -45,6 +46,7 @@ struct laggard_record_header {
 #define LAGGARD_COVERS_SWEEP 0x1u      // every tracked socket was looked at; what is not here is idle or gone
 #define LAGGARD_COVERS_HOLDERS 0x2u    // every file of every process
 #define LAGGARD_COVERS_PROCESSES 0x4u  // every process
+#define LAGGARD_COVERS_POOLED 0x8u     // every connection that a POOLED record fits
 #define LAGGARD_CAN_ATTRIBUTE 0x10u    // growth can be attributed on demand: a suspect is worth waiting for
 
 // First record of every tick; written by user space.
@@ -133,6 +135,24 @@ struct laggard_holder_record {
   __u64 start_ns;
   __u32 tgid;
   __u32 fd;
+};
+
+// A connection that carried bytes both ways and has none queued in either; this host opened it, or it is older than us.
+struct laggard_pooled_record {
+  struct laggard_record_header header;
+  __u64 cookie;
+  __u64 owner_start_ns;
+  __u64 opened_ns;      // 0 = before we looked
+  __u64 idle_since_ns;  // the later of the last arrival and the last sending
+  __u8 local[16];       // as in laggard_socket_record
+  __u8 peer[16];
+  __u16 local_port;
+  __u16 peer_port;
+  __u32 netns;
+  __u32 owner_tgid;
+  __u32 flags;          // LAGGARD_F_*
+  __u8 family;
+  __u8 padding[7];
 };
 
 // A process and its memory.

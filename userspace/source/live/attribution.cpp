@@ -69,7 +69,7 @@ void Attribution::finish(MonoTime now, std::uint32_t epoch, RawTick& into)
   record.memory_limit_bytes = room.limit_bytes;
   record.memory_limit_headroom_bytes = room.headroom_bytes;
   record.tgid = request_.process.tgid;
-  record.flags = now >= ends() ? LAGGARD_GROWTH_COMPLETE : 0;
+  record.flags = stopped_ ? 0 : LAGGARD_GROWTH_COMPLETE;
   const int map = bpf_map__fd(skeleton_.maps.growth);
   const auto add = [&](__u64 cookie, const laggard_growth& growth) {
     record.cookie = cookie;

@@ -32,7 +32,8 @@ class Attribution {
   Attribution& operator=(const Attribution&) = delete;
 
   const AttributionRequest& request() const { return request_; }
-  MonoTime ends() const { return begin_ + request_.duration; }
+  void stop() { stopped_ = true; }  // the next tick ends it
+  bool is_over(MonoTime now) const { return stopped_ || now >= begin_ + request_.duration; }
 
   // Detaches and appends one GROWTH record per socket.
   void finish(MonoTime now, std::uint32_t epoch, RawTick& into);
@@ -61,6 +62,7 @@ class Attribution {
   laggard_bpf& skeleton_;
   AttributionRequest request_;
   MonoTime begin_;
+  bool stopped_ = false;
   std::vector<std::unique_ptr<bpf_link, DestroyLink>> links_;
   std::unique_ptr<ring_buffer, FreeRing> ring_;
   const Samples* taker_ = nullptr;  // while take() runs

@@ -95,11 +95,16 @@ std::string obstacle_to_loading()
   return {};
 }
 
-Result<void> drop_privileges(bool keep_bpf)
+Result<void> drop_privileges(std::span<const int> keep)
 {
+  capng_get_caps_process();
+  std::vector<unsigned> kept;
+  for (int capability : keep)
+    if (capng_have_capability(CAPNG_PERMITTED, static_cast<unsigned>(capability)) == 1)
+      kept.push_back(static_cast<unsigned>(capability));
   capng_clear(CAPNG_SELECT_ALL);
-  if (keep_bpf)
-    capng_update(CAPNG_ADD, static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED), CAP_BPF);
+  for (unsigned capability : kept)
+    capng_update(CAPNG_ADD, static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED), capability);
   int result = 0;
   if (::geteuid() == 0)
     result = capng_change_id(kNobody, kNobody, static_cast<capng_flags_t>(CAPNG_DROP_SUPP_GRP));

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -33,7 +34,7 @@ HostFacts host_facts();
 // The one reason that makes loading hopeless, with the next step; empty: try.
 std::string obstacle_to_loading();
 
-// Gives up every capability and becomes nobody; keeps CAP_BPF only where `keep_bpf`. For good.
-Result<void> drop_privileges(bool keep_bpf);
+// Gives up every capability but those to `keep` (CAP_* numbers; what is not there is not missed) and becomes nobody. For good.
+Result<void> drop_privileges(std::span<const int> keep);
 
 }  // namespace laggard::source::live

@@ -73,7 +73,8 @@ LiveSource::LiveSource(Loaded loaded, const LiveOptions& options)
     : plan_(std::move(loaded.plan)),
       skeleton_(std::move(loaded.skeleton)),
       sweep_pacer_(options.max_cpu / 2),
-      holders_pacer_(options.max_cpu / 2)
+      holders_pacer_(options.max_cpu / 2),
+      pools_period_(options.pools_period)
 {
 }
 
@@ -158,10 +159,16 @@ Result<RawTick> LiveSource::tick(bool walk_holders, bool everything)
     const Duration before = clock_now(CLOCK_THREAD_CPUTIME_ID);
     skeleton_->bss->visited = 0;
     skeleton_->bss->emit_everything = everything;
+    const bool pools = pools_period_ > Duration{} && now >= pools_due_;
+    skeleton_->bss->emit_pooled = pools;
     if (auto walked = walk(skeleton_->links.sweep, raw); !walked)
       return tl::make_unexpected(walked.error());
     sweep_pacer_.spent(now, clock_now(CLOCK_THREAD_CPUTIME_ID) - before);
     head.coverage |= LAGGARD_COVERS_SWEEP;
+    if (pools) {
+      pools_due_ = now + pools_period_ * 9 / 10;  // ticks jitter: not one more than needed
+      head.coverage |= LAGGARD_COVERS_POOLED;
+    }
     head.sockets_visited = skeleton_->bss->visited;
   }
   if (plan_.has("processes")) {
@@ -172,7 +179,7 @@ Result<RawTick> LiveSource::tick(bool walk_holders, bool everything)
 
   if (can_attribute())
     head.coverage |= LAGGARD_CAN_ATTRIBUTE;
-  if (attribution_ && now >= attribution_->ends()) {
+  if (attribution_ && attribution_->is_over(now)) {
     attribution_->finish(now, skeleton_->bss->epoch, raw);
     attribution_.reset();
   }
@@ -199,7 +206,7 @@ bool LiveSource::works_without_capabilities() const
   if (child < 0)
     return false;
   if (child == 0) {
-    const bool works = drop_privileges(false) && bpf_iter_create(bpf_link__fd(skeleton_->links.sweep)) >= 0;
+    const bool works = drop_privileges({}) && bpf_iter_create(bpf_link__fd(skeleton_->links.sweep)) >= 0;
     ::_exit(works ? 0 : 1);
   }
   int status = 0;

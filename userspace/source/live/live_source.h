@@ -31,6 +31,7 @@ struct LiveOptions {
   double max_cpu = 0.01;  // share of one core for all walks together
   std::map<std::string, std::string> forced_hooks;
   std::vector<std::string_view> feeds;  // empty: all
+  Duration pools_period{};              // how often idle connections are looked at; 0: never
 };
 
 class LiveSource {
@@ -78,6 +79,8 @@ class LiveSource {
   RawTick pending_;  // records from the ring since the last tick
   Pacer sweep_pacer_;
   Pacer holders_pacer_;
+  Duration pools_period_;
+  MonoTime pools_due_;
 };
 
 }  // namespace laggard::source::live

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: MIT
+// laggard explain: with what the memory of one process grows, now, and where in its code.
+#include <fmt/format.h>
+#include <linux/capability.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <map>
+#include <tuple>
+
+#include "base/units.h"
+#include "cli/commands.h"
+#include "cli/connection_id.h"
+#include "cli/live_loop.h"
+#include "cli/session.h"
+#include "detect/memory.h"
+#include "identify/symbols.h"
+#include "source/decode.h"
+#include "source/live/host.h"
+
+namespace laggard::cli {
+namespace {
+
+using output::Explanation;
+
+constexpr Duration kDefaultDuration = std::chrono::seconds(10);
+// At most this many stacks are copied, spread over the time: each is 16 KiB.
+constexpr int kMaxStacks = 500;
+constexpr Duration kDrainInterval = std::chrono::milliseconds(100);
+constexpr std::size_t kShownStacks = 5;
+constexpr std::size_t kShownFrames = 16;
+
+#if defined(__aarch64__)
+constexpr std::size_t kStackPointer = 31;
+#else
+constexpr std::size_t kStackPointer = 7;
+#endif
+
+// Stacks as they come: unwound at once, named at the end.
+class StackCollector {
+ public:
+  explicit StackCollector(identify::Symbols* symbols) : symbols_(symbols) {}
+
+  void stack(const laggard_stack_sample& sample)
+  {
+    Taken taken{sample.cookie, sample.pages, sample.in_syscall != 0, false, {}};
+    if (symbols_ != nullptr) {
+      identify::StackCopy copy;
+      copy.register_count = std::min<std::size_t>(sample.register_count, copy.registers.size());
+      std::copy_n(std::begin(sample.registers), copy.register_count, copy.registers.begin());
+      const std::uint64_t skipped = copy.registers[kStackPointer] - sample.stack_address;
+      if (skipped < sample.stack_bytes && sample.stack_bytes <= sizeof sample.stack) {
+        const auto* bytes = reinterpret_cast<const std::byte*>(sample.stack);
+        copy.bytes.assign(bytes + skipped, bytes + sample.stack_bytes);
+      }
+      taken.addresses = symbols_->unwind(copy, kShownFrames);
+    }
+    stacks_[sample.id] = std::move(taken);
+  }
+
+  // The system call that the sample interrupted was a read of this socket.
+  void owner(const laggard_stack_owner& owner)
+  {
+    if (auto found = stacks_.find(owner.id); found != stacks_.end()) {
+      found->second.cookie = owner.cookie;
+      found->second.is_read = true;
+    }
+  }
+
+  // Equal chains of functions are one stack; most bytes first. `traced_bytes`: what all samples together stand for.
+  std::vector<Explanation::Stack> summarize(std::uint64_t traced_bytes)
+  {
+    std::map<std::tuple<Explanation::Where, std::uint64_t, std::vector<std::string>>, Explanation::Stack> stacks;
+    std::uint64_t pages = 0;
+    for (const auto& [id, taken] : stacks_) {
+      pages += taken.pages;
+      Explanation::Stack one;
+      one.where = taken.in_syscall ? taken.is_read ? Explanation::Where::WithinRead : Explanation::Where::OtherSystemCall
+                  : taken.cookie != 0 ? Explanation::Where::AfterRead : Explanation::Where::NoSocket;
+      one.cookie = taken.cookie;
+      std::vector<std::string> functions;
+      for (std::size_t i = 0; i < taken.addresses.size(); i++) {
+        one.frames.push_back(frame_of(taken.addresses[i], i > 0));
+        const Explanation::Frame& frame = one.frames.back();
+        functions.push_back(frame.symbol.empty() ? fmt::format("{}+{:#x}", frame.module, frame.module_offset) : frame.symbol);
+      }
+      auto& sum = stacks.try_emplace({one.where, one.cookie, std::move(functions)}, one).first->second;
+      sum.bytes += taken.pages;
+      sum.samples++;
+    }
+    std::vector<Explanation::Stack> result;
+    for (auto& [key, stack] : stacks) {
+      stack.bytes = pages > 0 ? stack.bytes * traced_bytes / pages : 0;
+      result.push_back(std::move(stack));
+    }
+    std::ranges::stable_sort(result, std::greater{}, &Explanation::Stack::bytes);
+    return result;
+  }
+
+ private:
+  struct Taken {
+    std::uint64_t cookie = 0;
+    std::uint64_t pages = 0;
+    bool in_syscall = false;
+    bool is_read = false;
+    std::vector<std::uint64_t> addresses;
+  };
+
+  Explanation::Frame frame_of(std::uint64_t address, bool is_return_address)
+  {
+    const identify::Frame frame = symbols_->resolve(address, is_return_address);
+    const std::string file = frame.source_file.substr(frame.source_file.rfind('/') + 1);
+    return {address, frame.symbol, frame.symbol_offset, frame.module, frame.module_offset,
+            file.empty() ? "" : fmt::format("{}:{}", file, frame.source_line)};
+  }
+
+  identify::Symbols* symbols_;  // null: addresses cannot be followed
+  std::map<std::uint64_t, Taken> stacks_;
+};
+
+int fail(int code, const std::string& message)
+{
+  std::fprintf(stderr, "laggard: %s\n", message.c_str());
+  return code;
+}
+
+detect::SocketRef socket_ref(const model::Model& model, const model::SocketSample& sample)
+{
+  return {sample.transport, sample.state, sample.tuple, model.is_server_side(sample), sample.connected,
+          sample.cookie, sample.netns, sample.cgroup_id, sample.inode};
+}
+
+// What the attribution counted, with the sockets' names. `seen`: every socket that was known at some time meanwhile.
+Explanation explain(const model::Model& model, const model::Process& process,
+                    const std::map<std::uint64_t, detect::SocketRef>& seen, std::uint64_t asked_cookie)
+{
+  const model::Attribution& attribution = *process.attribution();
+  Explanation result;
+  result.time = model.last_tick_facts().wall_time;
+  result.process = {process.latest().id, process.latest().comm, process.latest().vpid, process.latest().uid,
+                    model.last_tick_facts().started_at(process.latest().id)};
+  result.observed = attribution.end - attribution.begin;
+  result.complete = attribution.complete;
+  result.memory_bytes = process.latest().anon_bytes + process.latest().swap_bytes;
+  result.net_bytes = attribution.net_bytes;
+  result.other_bytes = attribution.other_bytes;
+  result.total_bytes = attribution.total_bytes();
+  for (const model::Attribution::Share& share : attribution.sockets) {
+    Explanation::Socket& socket = result.sockets.emplace_back();
+    socket.cookie = share.cookie;
+    if (const auto found = seen.find(share.cookie); found != seen.end())
+      socket.socket = found->second;
+    socket.kernel_bytes = share.kernel_bytes;
+    socket.user_bytes = share.user_bytes;
+    socket.asked_for = share.cookie == asked_cookie;
+  }
+  std::ranges::stable_sort(result.sockets, std::greater{},
+                           [](const Explanation::Socket& socket) { return socket.kernel_bytes + socket.user_bytes; });
+  if (attribution.lost_bytes > 0)
+    result.missing.push_back(fmt::format("{} bytes came with more sockets than can be counted", attribution.lost_bytes));
+  if (!attribution.complete)
+    result.missing.push_back("the observation was cut short");
+  return result;
+}
+
+}  // namespace
+
+int run_explain(const Options& options)
+{
+  if (options.filter.tgids.size() + (options.connection.empty() ? 0 : 1) != 1)
+    return fail(kUsage, "explain needs one --pid PID or one --connection ID");
+  const Duration duration = options.duration.value_or(kDefaultDuration);
+  auto setup = open_live(options);
+  if (!setup)
+    return fail(kCannotObserve, "cannot observe: " + setup.error().message());
+  source::live::LiveSource& source = *setup->source;
+  if (!source.can_attribute())
+    return fail(kCannotObserve, "cannot explain: no hook of this kernel tells with what memory grows; see 'laggard doctor'");
+
+  // Memory has to be watched from before the attribution begins.
+  model::Model model{{.memory_window = duration + std::chrono::seconds(2)}};
+  std::map<std::uint64_t, detect::SocketRef> seen;
+  const auto look = [&](bool everything) -> Result<void> {
+    auto raw = source.tick(everything, everything);
+    auto tick = raw ? source::decode(*raw) : tl::make_unexpected(raw.error());
+    if (!tick)
+      return tl::make_unexpected(tick.error());
+    model.apply(*tick);
+    for (const model::SocketSample& sample : tick->sockets)
+      seen.insert_or_assign(sample.cookie, socket_ref(model, sample));
+    return {};
+  };
+  if (auto looked = look(true); !looked)
+    return fail(kCannotObserve, "cannot observe: " + looked.error().message());
+
+  std::uint64_t cookie = 0;
+  std::uint32_t tgid = options.connection.empty() ? *options.filter.tgids.begin() : 0;
+  if (!options.connection.empty()) {
+    auto found = find_connection(model, options.connection);
+    if (!found)
+      return fail(kUsage, found.error().message());
+    cookie = found->cookie;
+    tgid = found->process.tgid;
+  }
+  const model::Process* process = model.find_tgid(tgid);
+  if (process == nullptr)
+    return fail(kUsage, fmt::format("there is no process {} (pids are those of the host's initial pid namespace)", tgid));
+  const model::ProcessId id = process->latest().id;
+
+  // From here on only what symbols need.
+  auto symbols = identify::Symbols::open(tgid);
+  if (auto dropped = give_up_privileges(options, *setup, {CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH}); !dropped)
+    return fail(kCannotObserve, dropped.error().message());
+  StackCollector collector{symbols ? &*symbols : nullptr};
+  const source::live::Attribution::Samples taker{[&](const laggard_stack_sample& sample) { collector.stack(sample); },
+                                                 [&](const laggard_stack_owner& owner) { collector.owner(owner); }};
+  std::fprintf(stderr, "laggard: tracing the memory of pid %u for %s; stop earlier with Ctrl-C\n", tgid,
+               format_duration(duration).c_str());
+  if (auto begun = source.attribute({id, duration, std::max<Duration>(duration / kMaxStacks, std::chrono::milliseconds(2))}); !begun)
+    return fail(kCannotObserve, "cannot explain: " + begun.error().message());
+
+  Options pace = options;
+  pace.interval = kDrainInterval;
+  pace.duration.reset();
+  std::uint64_t lost_samples = 0;
+  const auto ended = run_live_loop(pace, source, [&]() -> Result<bool> {
+    source.attribution()->take(taker);
+    lost_samples = source.attribution()->lost_samples();
+    if (auto looked = look(false); !looked)
+      return tl::make_unexpected(looked.error());
+    return source.attribution() != nullptr && model.find(id) != nullptr;
+  });
+  if (!ended)
+    return fail(kCannotObserve, ended.error().message());
+  const bool exited = model.find(id) == nullptr;
+  if (exited)
+    return fail(kIncomplete, fmt::format("process {} exited before there was anything to tell", tgid));
+  if (source.attribution() != nullptr) {  // Ctrl-C
+    source.attribution()->take(taker);
+    source.attribution()->stop();
+    if (auto looked = look(false); !looked)
+      return fail(kCannotObserve, looked.error().message());
+  }
+  process = model.find(id);
+  if (process == nullptr || !process->attribution())
+    return fail(kIncomplete, fmt::format("process {} exited before there was anything to tell", tgid));
+
+  Explanation result = explain(model, *process, seen, cookie);
+  result.hooks = setup->observer.hooks_text();
+  if (symbols)
+    if (auto mapped = symbols->remap(); !mapped)
+      result.missing.push_back(mapped.error().message());
+  result.stacks = collector.summarize(result.total_bytes);
+  if (result.stacks.size() > kShownStacks)
+    result.stacks.resize(kShownStacks);
+  for (Explanation::Stack& stack : result.stacks)
+    if (const auto found = seen.find(stack.cookie); found != seen.end())
+      stack.place = to_string(found->second.tuple);
+  if (symbols)
+    result.missing.insert(result.missing.end(), symbols->missing().begin(), symbols->missing().end());
+  else
+    result.missing.push_back(symbols.error().message());
+  if (lost_samples > 0)
+    result.missing.push_back(fmt::format("{} stacks did not fit into the ring", lost_samples));
+  const auto sink = output::make_sink(sink_options(options), setup->observer);
+  sink->explanation(result);
+  return kObserved;
+}
+
+}  // namespace laggard::cli
