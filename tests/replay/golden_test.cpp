@@ -56,6 +56,7 @@ class Collector final : public output::Sink {
     return true;
   }
   bool socket(const output::SocketLine&) override { return true; }
+  bool explanation(const output::Explanation&) override { return true; }
   bool degraded(const output::Degraded&) override { return true; }
   bool stopped(const output::Summary&) override { return true; }
 

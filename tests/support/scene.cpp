@@ -242,6 +242,8 @@ void SceneSocket::step(double seconds)
     arrive(peer->sample.write_seq - peer->sample.snd_una);
     peer->sample.snd_una += sample.rcv_nxt - before;
     peer->sample.bytes_acked += sample.rcv_nxt - before;
+    if (peer->sample.write_seq != peer->sample.snd_una)  // our window is all that holds it back
+      peer->sample.rwnd_limited += Duration{static_cast<std::int64_t>(seconds * 1e9)};
   } else if (arrival_rate_ > 0) {
     if (sample.transport == model::Transport::Udp) {
       arrivals_due_ += arrival_rate_ * seconds / read_size_;
@@ -273,6 +275,7 @@ bool SceneSocket::is_interesting() const
 Scene::Scene(detect::DetectorOptions options, Duration interval)
     : interval_(interval),
       pools_period_(options.thresholds.idle / 6),
+      attribution_time_(options.thresholds.attribution),
       model_({.window = options.thresholds.hold, .memory_window = options.thresholds.memory_window, .idle = options.thresholds.idle}),
       detector_(std::move(options))
 {
@@ -415,9 +418,48 @@ void Scene::tick()
       sample.read_bytes = process.read_bytes;
     }
 
+  tick.can_attribute = can_attribute;
+  attribute(tick);
+
   model_.apply(tick);
   std::ranges::move(detector_.evaluate(model_), std::back_inserter(findings_));
   walk_wanted_ = detector_.wants_holders();
+  if (const auto& suspect = detector_.wants_attribution(); suspect && can_attribute && !attributed_) {
+    attributed_ = suspect;
+    attributed_since_ = now_;
+    if (const auto process = std::ranges::find(processes_, *suspect, &SceneProcess::id); process != processes_.end())
+      attributed_from_bytes_ = process->anon_bytes(elapsed_seconds());
+    attributions++;
+  }
+}
+
+void Scene::attribute(model::Tick& tick)
+{
+  const auto process = attributed_ ? std::ranges::find(processes_, *attributed_, &SceneProcess::id) : processes_.end();
+  if (attributed_ && now_ - attributed_since_ >= attribution_time_) {
+    const double grown = process == processes_.end() ? 0 : process->anon_bytes(elapsed_seconds()) - attributed_from_bytes_;
+    double other = std::max(grown, 0.0) * attribution_sees;
+    model::GrowthSample sample;
+    sample.process = *attributed_;
+    sample.begin = attributed_since_;
+    sample.end = now_;
+    sample.complete = true;
+    sample.limit_bytes = cgroup_limit_bytes;
+    sample.headroom_bytes = cgroup_headroom_bytes;
+    if (process != processes_.end())
+      for (const SceneShare& share : process->grows_with) {
+        sample.cookie = share.socket->sample.cookie;
+        sample.kernel_bytes = static_cast<std::uint64_t>(share.kernel * std::max(grown, 0.0));
+        sample.user_bytes = static_cast<std::uint64_t>(share.user * std::max(grown, 0.0));
+        other -= static_cast<double>(sample.kernel_bytes + sample.user_bytes);
+        tick.growths.push_back(sample);
+      }
+    sample.cookie = 0;
+    sample.kernel_bytes = 0;
+    sample.user_bytes = static_cast<std::uint64_t>(std::max(other, 0.0));
+    tick.growths.push_back(sample);
+    attributed_.reset();
+  }
 }
 
 void Scene::stop() { std::ranges::move(detector_.finish(model_), std::back_inserter(findings_)); }

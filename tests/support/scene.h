@@ -14,6 +14,7 @@
 #include <functional>
 #include <iosfwd>
 #include <list>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,14 @@ namespace laggard::test {
 using namespace std::chrono_literals;
 
 class Scene;
+class SceneSocket;
+
+// What an attribution would say of a process's growth: these parts of it came with this socket, the rest with none.
+struct SceneShare {
+  const SceneSocket* socket = nullptr;
+  double kernel = 0;  // filled within reads
+  double user = 0;    // touched after reads
+};
 
 struct SceneProcess {
   model::ProcessId id;
@@ -34,6 +43,7 @@ struct SceneProcess {
   std::function<double(double)> anon_bytes = [](double) { return 10e6; };
   std::function<double(double)> shmem_bytes = [](double) { return 0.0; };
   std::uint64_t read_bytes = 0;  // of all its sockets, as bpf/ totals them
+  std::vector<SceneShare> grows_with;
 };
 
 // One socket: what the kernel knows of it and bpf/reads.bpf.c keeps of it. Arrivals and reads are simulated in steps of
@@ -108,6 +118,8 @@ class Scene {
   const model::Model& model() const { return model_; }
   const detect::Detector& detector() const { return detector_; }
 
+  int attributions = 0;  // begun
+
   const std::vector<detect::Finding>& findings() const { return findings_; }  // every line so far
   std::vector<detect::Finding> lines(detect::Phase phase) const;
   std::vector<detect::Finding> opened(detect::Kind kind) const;
@@ -115,6 +127,9 @@ class Scene {
   // How the source behaves.
   bool walks_holders = true;      // when the detector asks
   bool walks_processes = true;
+  bool can_attribute = false;     // and does so for --attribution when the detector asks
+  double attribution_sees = 1;    // this part of the growth
+  std::uint64_t cgroup_limit_bytes = 0, cgroup_headroom_bytes = 0;
   bool looks_at_pools = true;
   int sweep_every_ticks = 1;
   std::uint64_t host_available_bytes = 64ULL << 30;
@@ -125,6 +140,7 @@ class Scene {
   friend class SceneSocket;
   static constexpr MonoTime kStart{1000s};
   void tick();
+  void attribute(model::Tick& tick);
 
   Duration interval_;
   MonoTime now_ = kStart;
@@ -137,7 +153,11 @@ class Scene {
   std::vector<model::SocketSample> announced_;
   std::vector<std::uint64_t> gone_;
   bool walk_wanted_ = false;
+  std::optional<model::ProcessId> attributed_;
+  MonoTime attributed_since_;
+  double attributed_from_bytes_ = 0;
   Duration pools_period_;
+  Duration attribution_time_;
   MonoTime pools_due_;
   model::Model model_;
   detect::Detector detector_;

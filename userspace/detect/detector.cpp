@@ -309,10 +309,14 @@ void Detector::link(const model::Model& model, std::vector<Finding>& findings)
       finding.symptom_of_text = title(cause.kind) + ' ' + cause.process.comm + '[' + std::to_string(cause.process.id.tgid) + ']';
     }
   };
-  for (const auto& [id, links] : linked) {
-    Open& open = *by_id.at(id);
+  for (const auto& [id, entry] : by_id) {
+    Open& open = *entry;
+    const auto found = linked.find(id);
+    const Links links = found != linked.end() ? found->second : Links{};
     const auto now_said = std::ranges::find_if(findings, [id = id](const Finding& finding) { return finding.id == id; });
-    const bool is_news = links.symptom_of != open.links.symptom_of || !std::ranges::includes(open.links.symptoms, links.symptoms);
+    // That a cause or a symptom has ended is its own line.
+    const bool is_news = (links.symptom_of && links.symptom_of != open.links.symptom_of) ||
+                         !std::ranges::includes(open.links.symptoms, links.symptoms);
     open.links = links;
     put(links, open.last);
     if (now_said != findings.end()) {

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: MIT
+// user-space-buffering and heap-growth where growth can be attributed (DESIGN 5.3, stage 2).
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "support/scene.h"
+
+namespace laggard::test {
+namespace {
+
+using namespace std::chrono_literals;
+using detect::Finding;
+using detect::Kind;
+using detect::Severity;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::SizeIs;
+
+// Reads 1 MB/s over two connections and grows by 1 MB/s.
+struct Grower {
+  explicit Grower(detect::DetectorOptions options = {}) : scene(std::move(options))
+  {
+    scene.can_attribute = true;
+    for (SceneSocket* socket : {&busy, &quiet})
+      socket->arrives(5e5).drains(16'384, 100);
+    process.anon_bytes = [](double t) { return 50e6 + 1e6 * t; };
+  }
+  Scene scene;
+  SceneProcess& process = scene.process(17, "grower");
+  SceneSocket& busy = scene.tcp(process);
+  SceneSocket& quiet = scene.tcp(process);
+};
+
+bool says(const Finding& finding, std::string_view part)
+{
+  return std::ranges::any_of(finding.quality.missing, [&](const std::string& text) { return text.find(part) != std::string::npos; });
+}
+
+TEST(Attribution, GrowthWithReadsIsBufferingAndBlamesTheSocketsByShare)
+{
+  Grower it;
+  it.process.grows_with = {{&it.quiet, 0.1, 0.1}, {&it.busy, 0.7, 0.0}};
+  it.scene.run(90s);
+  ASSERT_THAT(it.scene.opened(Kind::UserSpaceBuffering), SizeIs(1));
+  EXPECT_THAT(it.scene.opened(Kind::HeapGrowth), IsEmpty());
+  const Finding found = it.scene.opened(Kind::UserSpaceBuffering)[0];
+  EXPECT_NEAR(evidence(found, "attributed_ratio"), 0.9, 0.02);
+  ASSERT_THAT(found.examples, SizeIs(2));
+  EXPECT_EQ(found.examples[0], it.busy.sample.tuple);
+  EXPECT_FALSE(says(found, "correlated"));
+  EXPECT_FALSE(says(found, "also leaks"));
+  EXPECT_EQ(it.scene.attributions, 1);
+}
+
+TEST(Attribution, GrowthWithoutReadsIsHeapGrowthThoughTheRatioWouldFit)
+{
+  Grower it;
+  it.process.grows_with = {{&it.busy, 0.0, 0.05}};
+  it.scene.run(90s);
+  EXPECT_THAT(it.scene.opened(Kind::UserSpaceBuffering), IsEmpty());
+  ASSERT_THAT(it.scene.opened(Kind::HeapGrowth), SizeIs(1));
+  const Finding found = it.scene.opened(Kind::HeapGrowth)[0];
+  EXPECT_THAT(found.examples, IsEmpty());
+  EXPECT_THAT(found.advice, HasSubstr("laggard explain --pid 17"));
+}
+
+TEST(Attribution, TheShareDecidesAndIsAnOption)
+{
+  for (const auto& [share, buffering] : {std::pair{0.49, false}, {0.51, true}}) {
+    Grower it;
+    it.process.grows_with = {{&it.busy, share, 0}};
+    it.scene.run(60s);
+    EXPECT_EQ(it.scene.opened(Kind::UserSpaceBuffering).size(), buffering ? 1U : 0U) << share;
+    EXPECT_EQ(it.scene.opened(Kind::HeapGrowth).size(), buffering ? 0U : 1U) << share;
+  }
+  detect::DetectorOptions strict;
+  strict.thresholds.attribution_share = 0.8;
+  Grower it{strict};
+  it.process.grows_with = {{&it.busy, 0.7, 0}};
+  it.scene.run(60s);
+  EXPECT_THAT(it.scene.opened(Kind::HeapGrowth), SizeIs(1));
+}
+
+TEST(Attribution, AnyRatioWillDoWhereThePagesAreKnown)
+{
+  Grower it;
+  it.busy.arrives(1e4);
+  it.quiet.arrives(1e4);  // keeps 50 bytes per byte read, as quic-go does
+  it.process.grows_with = {{&it.busy, 0.0, 0.9}};
+  it.scene.run(60s);
+  ASSERT_THAT(it.scene.opened(Kind::UserSpaceBuffering), SizeIs(1));
+  EXPECT_TRUE(says(it.scene.opened(Kind::UserSpaceBuffering)[0], "also leaks"));
+}
+
+TEST(Attribution, NothingIsOpenedBeforeTheWindowAndTheAttributionAreOver)
+{
+  Grower it;
+  it.process.grows_with = {{&it.busy, 1, 0}};
+  it.scene.run(34s);
+  EXPECT_THAT(it.scene.findings(), IsEmpty());
+  it.scene.run(4s);
+  EXPECT_THAT(it.scene.findings(), SizeIs(1));
+}
+
+TEST(Attribution, GrowthThatStopsMeanwhileIsNoFinding)
+{
+  Grower it;
+  it.process.grows_with = {{&it.busy, 1, 0}};
+  it.process.anon_bytes = [](double t) { return 50e6 + 1e6 * std::min(t, 31.0); };
+  it.scene.run(120s);
+  EXPECT_THAT(it.scene.findings(), IsEmpty());
+  EXPECT_GE(it.scene.attributions, 1);
+}
+
+TEST(Attribution, GrowthThatNoEventShowedIsNobodys)
+{
+  Grower it;
+  it.process.grows_with = {{&it.busy, 0.3, 0}};
+  it.scene.attribution_sees = 0.3;  // all that was seen came with the socket, but it is less than half
+  it.scene.run(60s);
+  EXPECT_THAT(it.scene.opened(Kind::UserSpaceBuffering), IsEmpty());
+  EXPECT_THAT(it.scene.opened(Kind::HeapGrowth), SizeIs(1));
+}
+
+TEST(Attribution, AnUndecidedSuspectIsLookedAtAgainButNotAllTheTime)
+{
+  Grower it;
+  it.scene.can_attribute = true;
+  // Each time it is looked at it happens to give back what it took.
+  it.process.anon_bytes = [](double t) { return 50e6 + 1e6 * t; };
+  it.process.grows_with = {};
+  detect::DetectorOptions only;
+  it.scene.run(300s);
+  EXPECT_THAT(it.scene.opened(Kind::HeapGrowth), SizeIs(1));
+  EXPECT_EQ(it.scene.attributions, 1);  // open: nothing more to find out
+}
+
+TEST(Attribution, ASuspectThatExitsMeanwhileLeavesNothingBehind)
+{
+  Grower it;
+  it.process.grows_with = {{&it.busy, 1, 0}};
+  it.scene.run(33s);
+  EXPECT_EQ(it.scene.attributions, 1);
+  it.scene.destroy(it.busy);
+  it.scene.destroy(it.quiet);
+  it.scene.exit(it.process);
+  it.scene.run(60s);
+  EXPECT_THAT(it.scene.findings(), IsEmpty());
+}
+
+TEST(Attribution, OneSuspectAtATimeTheFastestFirst)
+{
+  Grower it;
+  it.process.grows_with = {{&it.busy, 1, 0}};
+  SceneProcess& faster = it.scene.process(18, "faster");
+  faster.anon_bytes = [](double t) { return 3e6 * t; };
+  it.scene.run(60s);
+  ASSERT_THAT(it.scene.findings(), testing::Not(IsEmpty()));
+  EXPECT_EQ(it.scene.findings()[0].process.comm, "faster");
+  EXPECT_THAT(it.scene.opened(Kind::UserSpaceBuffering), SizeIs(1));
+  EXPECT_EQ(it.scene.attributions, 2);
+}
+
+TEST(Attribution, ASuspectPassesAFilterForEitherKind)
+{
+  detect::DetectorOptions only;
+  only.filter.kinds = {Kind::HeapGrowth};
+  Grower it{only};
+  it.scene.run(60s);
+  EXPECT_THAT(it.scene.opened(Kind::HeapGrowth), SizeIs(1));
+  detect::DetectorOptions none;
+  none.filter.kinds = {Kind::SlowReader};
+  Grower other{none};
+  other.scene.run(60s);
+  EXPECT_EQ(other.scene.attributions, 0);
+}
+
+TEST(Attribution, TheCgroupsLimitDecidesHowBadItIs)
+{
+  Grower it;
+  it.scene.cgroup_limit_bytes = 512 << 20;
+  it.scene.cgroup_headroom_bytes = 300'000'000;  // 300 s at 1 MB/s
+  it.scene.run(60s);
+  ASSERT_THAT(it.scene.opened(Kind::HeapGrowth), SizeIs(1));
+  const Finding found = it.scene.opened(Kind::HeapGrowth)[0];
+  EXPECT_EQ(found.severity, Severity::Critical);
+  EXPECT_NEAR(evidence(found, "memory_limit_eta_seconds"), 300, 15);
+  EXPECT_EQ(evidence(found, "memory_limit_bytes"), 512 << 20);
+}
+
+TEST(Attribution, TheHostsMemoryDecidesWhereItIsLess)
+{
+  Grower it;
+  it.scene.cgroup_limit_bytes = 64ULL << 30;
+  it.scene.cgroup_headroom_bytes = 60ULL << 30;
+  it.scene.host_available_bytes = 500'000'000;
+  it.scene.run(60s);
+  const Finding found = it.scene.opened(Kind::HeapGrowth).at(0);
+  EXPECT_EQ(found.severity, Severity::Critical);
+  EXPECT_FALSE(has_evidence(found, "memory_limit_bytes"));
+}
+
+TEST(HeapGrowth, WithoutAttributionOnlyAProcessThatReadsNothingIsAccused)
+{
+  for (const double read_rate : {0.0, 1e5}) {
+    Scene scene;
+    SceneProcess& process = scene.process(17, "leaker");
+    SceneSocket& socket = scene.tcp(process);
+    if (read_rate > 0)
+      socket.arrives(read_rate).drains(16'384, 100);
+    process.anon_bytes = [](double t) { return 1e6 * t; };  // ten times what it reads
+    scene.run(90s);
+    EXPECT_THAT(scene.opened(Kind::UserSpaceBuffering), IsEmpty());
+    EXPECT_EQ(scene.opened(Kind::HeapGrowth).size(), read_rate > 0 ? 0U : 1U);
+  }
+}
+
+TEST(HeapGrowth, ItResolvesWhenTheGrowthSubsides)
+{
+  Grower it;
+  it.scene.run(60s);
+  EXPECT_THAT(it.scene.opened(Kind::HeapGrowth), SizeIs(1));
+  it.process.anon_bytes = [](double) { return 110e6; };
+  it.scene.run(60s);
+  const auto resolved = it.scene.lines(detect::Phase::Resolved);
+  ASSERT_THAT(resolved, SizeIs(1));
+  EXPECT_EQ(resolved[0].resolution, detect::Resolution::Subsided);
+}
+
+// Stage 1 guards both kinds: whatever does not go on is never even traced.
+TEST(HeapGrowth, WarmUpSawToothAndCachesAreNotEvenTraced)
+{
+  const std::pair<const char*, std::function<double(double)>> cases[] = {
+      {"warm-up", [](double t) { return 20e6 * std::min(t / 10, 1.0); }},
+      {"cache", [](double t) { return 60e6 * std::min(t / 17, 1.0); }},
+      {"saw-tooth", [](double t) { return 30e6 + 2e6 * std::fmod(t, 7.0); }},
+  };
+  for (const auto& [name, bytes] : cases) {
+    Grower it;
+    it.process.anon_bytes = bytes;
+    it.scene.run(180s);
+    EXPECT_THAT(it.scene.findings(), IsEmpty()) << name;
+    EXPECT_EQ(it.scene.attributions, 0) << name;
+  }
+}
+
+}  // namespace
+}  // namespace laggard::test
