@@ -83,6 +83,16 @@ TEST(ConnectionLeak, ASlowLeakIsFoundToo)
   EXPECT_THAT(it.opened(), SizeIs(1));
 }
 
+TEST(ConnectionLeak, LooksThatTheCpuBudgetMakesRareFindItLater)
+{
+  for (const int seconds_between : {3, 7, 8, 20, 45}) {
+    Client it;
+    it.scene.sweep_every_ticks = seconds_between;
+    it.leak(300);
+    EXPECT_THAT(it.opened(), SizeIs(1)) << seconds_between;
+  }
+}
+
 TEST(ConnectionLeak, CountAndIdleTimeAreOptions)
 {
   detect::DetectorOptions options;

@@ -12,7 +12,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 
 #include "base/units.h"
 #include "model/statistics.h"
@@ -24,21 +23,20 @@ using model::Pooled;
 using model::PoolKey;
 using model::PoolLook;
 
+// Where --max-cpu lets us look less often than that, three intervals between looks stand for the thirds.
 bool rises_in_each_third(const std::vector<PoolLook>& history, Duration idle)
 {
-  const PoolLook* later = nullptr;
-  for (int third = 0; third <= 3; third++) {
-    const MonoTime wanted = history.back().time - idle * third / 3;
-    const auto nearest =
-        std::ranges::min_element(history, {}, [&](const PoolLook& look) { return std::chrono::abs(look.time - wanted); });
-    // Looks are idle / 6 apart; further away than this there was none at that time.
-    if (std::chrono::abs(nearest->time - wanted) > idle / 4)
+  const PoolLook* later = &history.back();
+  int thirds = 0;
+  for (auto look = std::next(history.rbegin()); look != history.rend() && thirds < 3; ++look) {
+    if (later->time - look->time < idle / 4)  // a third, less the jitter of the looks, which are a sixth apart
+      continue;
+    if (look->unused >= later->unused)
       return false;
-    if (later != nullptr && nearest->unused >= later->unused)
-      return false;
-    later = &*nearest;
+    later = &*look;
+    thirds++;
   }
-  return true;
+  return thirds == 3;
 }
 
 bool is_unused(const Context& context, const Pooled& member)

@@ -7,6 +7,7 @@ namespace laggard::model {
 namespace {
 
 constexpr int kLooksPerIdle = 12;  // twice as many as the live source makes: only a recording with other options has more
+constexpr std::size_t kFewestLooks = 4;  // three intervals, however long they are
 
 }  // namespace
 
@@ -51,7 +52,7 @@ std::uint64_t Pools::replace(const std::vector<PooledSample>& samples, MonoTime 
       history.pop_back();
     history.push_back({now, count.unused});
     std::size_t old = 0;
-    while (history.size() - old > 2 && history[old + 1].time <= now - options.idle)
+    while (history.size() - old > kFewestLooks && history[old + 1].time <= now - options.idle * 3 / 2)
       old++;
     history.erase(history.begin(), history.begin() + static_cast<std::ptrdiff_t>(old));
   }

@@ -55,7 +55,8 @@ class Pools {
   MonoTime looked() const { return looked_; }  // unknown: never
   const Pooled* find(std::uint64_t cookie) const;
   const std::unordered_map<std::uint64_t, Pooled>& members() const { return members_; }
-  // The last ModelOptions::idle and the look before it, of pools of two connections or more.
+  // One and a half times ModelOptions::idle and the look before it, at least three intervals, of pools of two connections or
+  // more.
   const std::map<PoolKey, std::vector<PoolLook>>& histories() const { return histories_; }
   static PoolKey key_of(const PooledSample& sample) { return {sample.owner, sample.netns, sample.tuple.peer}; }
 
