@@ -34,10 +34,11 @@ struct thread {
   __u64 generation;     // of the run that wrote this
   struct call in;
 };
+// By thread id. Preallocated: a page fault is no place to ask for memory.
 struct {
-  __uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-  __uint(map_flags, BPF_F_NO_PREALLOC);
-  __type(key, int);
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __uint(max_entries, 8192);
+  __type(key, __u32);
   __type(value, struct thread);
 } threads __weak SEC(".maps");
 
@@ -105,7 +106,13 @@ static __always_inline const struct pt_regs *user_registers(struct task_struct *
 // What this thread did in this run; NULL where it is not known yet and not to be created.
 static __always_inline struct thread *thread_of(struct task_struct *task, bool create)
 {
-  struct thread *thread = bpf_task_storage_get(&threads, task, NULL, create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+  __u32 tid = task->pid;
+  struct thread *thread = bpf_map_lookup_elem(&threads, &tid);
+  if (!thread && create) {
+    static const struct thread nothing = {};
+    bpf_map_update_elem(&threads, &tid, &nothing, BPF_NOEXIST);
+    thread = bpf_map_lookup_elem(&threads, &tid);
+  }
   if (thread && thread->generation != growth_run.generation) {
     __builtin_memset(thread, 0, sizeof(*thread));
     thread->generation = growth_run.generation;

@@ -8,6 +8,9 @@ BUILD_PACKAGES=(g++ cmake ninja-build pkg-config clang llvm bpftool libbpf-dev l
   nlohmann-json3-dev libzstd-dev libcap-ng-dev libdw-dev libelf-dev nettle-dev)
 TEST_PACKAGES=(libgtest-dev libgmock-dev libclang-rt-14-dev iproute2 qemu-system-x86 cpio
   busybox-static shellcheck)
+# shellcheck disable=SC2034
+SCENARIO_PACKAGES=(nginx-light haproxy redis-server redis-tools postgresql curl wget iperf3 wrk socat nodejs python3 iproute2
+  util-linux procps)
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "$0: $*"; exit 1; }

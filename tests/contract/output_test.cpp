@@ -361,6 +361,7 @@ TEST(OutputLines, TheAgentSaysWhatItCanSee)
   EXPECT_EQ(line["laggard.quality.lost_records"], 8);
   EXPECT_EQ(line["laggard.loss.ring_full"], 3);
   EXPECT_EQ(line["laggard.loss.no_storage"], 5);
+  EXPECT_EQ(line["laggard.loss.skipped_runs"], 0);
 }
 
 TEST(OutputLines, NothingFoundAndCouldNotLookDiffer)

@@ -43,6 +43,7 @@ TEST(Decode, EveryFieldOfATick)
   record.lost[LAGGARD_LOST_NO_TOTALS] = 7;
   record.host_memory_available_bytes = 1ULL << 36;
   record.host_shmem_bytes = 1ULL << 30;
+  record.skipped_runs = 11;
   for (__u32 coverage = 0; coverage < 16; coverage++) {
     record.coverage = coverage;
     const auto tick = decode(raw_tick(record));
@@ -62,6 +63,7 @@ TEST(Decode, EveryFieldOfATick)
     EXPECT_EQ(tick->lost.no_storage, 5U);
     EXPECT_EQ(tick->lost.no_totals, 7U);
     EXPECT_EQ(tick->lost.total(), 15U);
+    EXPECT_EQ(tick->lost.skipped_runs, 11U);
     EXPECT_EQ(tick->host_available_bytes, 1ULL << 36);
     EXPECT_EQ(tick->host_shmem_bytes, 1ULL << 30);
   }

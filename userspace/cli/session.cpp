@@ -53,6 +53,7 @@ bool Session::say_degraded()
   fresh.ring_full -= lost_said_.ring_full;
   fresh.no_storage -= lost_said_.no_storage;
   fresh.no_totals -= lost_said_.no_totals;
+  fresh.skipped_runs -= lost_said_.skipped_runs;
   if (fresh.total() > 0) {
     message = fresh.no_storage > 0
                   ? fmt::format("{} sockets could not be tracked: the kernel had no memory for them", fresh.no_storage)
@@ -60,6 +61,10 @@ bool Session::say_degraded()
                   ? fmt::format("{} records lost, the ring was full: busy sockets are seen less often", fresh.ring_full)
                   : fmt::format("{} additions to read totals lost: retained ratios may be too high", fresh.no_totals);
     lost_said_ = facts.lost;
+  }
+  if (message.empty() && !skipped_said_ && facts.lost.skipped_runs > 0) {
+    message = "events pass unseen where this kernel interrupts a tracing program: counts of reads are a little low";
+    skipped_said_ = true;
   }
   const Duration shortest = std::min({options_.thresholds.hold, options_.thresholds.stall});
   if (!slow_sweep_said_ && facts.sweep_period > shortest / 2) {

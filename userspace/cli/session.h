@@ -43,6 +43,7 @@ class Session {
   detect::Detector detector_;
   model::Losses lost_said_;
   bool slow_sweep_said_ = false;
+  bool skipped_said_ = false;
   bool evicted_said_ = false;
   std::uint64_t ticks_ = 0;
   std::string error_;

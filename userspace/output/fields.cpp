@@ -137,6 +137,7 @@ void add_losses(Builder& out, const model::Losses& lost)
   out.add("laggard.loss.ring_full", lost.ring_full);
   out.add("laggard.loss.no_storage", lost.no_storage);
   out.add("laggard.loss.no_totals", lost.no_totals);
+  out.add("laggard.loss.skipped_runs", lost.skipped_runs);
 }
 
 std::string_view severity_text(const detect::Finding& finding)

@@ -203,6 +203,8 @@ std::string stopped_message(const Summary& summary)
   message += fmt::format("; {}, {}", counted(summary.sockets_tracked, "socket"), counted(summary.ticks, "look"));
   if (summary.lost.total() > 0)
     message += ", " + losses_words(summary.lost);
+  if (summary.lost.skipped_runs > 0)
+    message += fmt::format(", {} unseen", counted(summary.lost.skipped_runs, "event"));
   if (!summary.reason.empty())
     message += "; ended: " + summary.reason;
   return visible(message);

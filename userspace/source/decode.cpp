@@ -65,6 +65,7 @@ void add(model::Tick& tick, const laggard_tick_record& record)
   tick.lost.ring_full = record.lost[LAGGARD_LOST_RING_FULL];
   tick.lost.no_storage = record.lost[LAGGARD_LOST_NO_STORAGE];
   tick.lost.no_totals = record.lost[LAGGARD_LOST_NO_TOTALS];
+  tick.lost.skipped_runs = record.skipped_runs;
 }
 
 void add(model::Tick& tick, const laggard_socket_record& record)

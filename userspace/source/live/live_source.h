@@ -69,6 +69,7 @@ class LiveSource {
 
   LiveSource(Loaded loaded, const LiveOptions& options);
   Result<void> start();
+  std::uint64_t skipped_runs() const;
   Result<void> walk(bpf_link* link, RawTick& into);
 
   Plan plan_;
