@@ -8,11 +8,11 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
-#include <zlib.h>
 
 #include <chrono>
 #include <cstring>
@@ -23,8 +23,12 @@
 
 #include "identify/demangle.h"
 #include "identify/process_maps.h"
-#include "identify/unwind_tables.h"
 #include "symbols/harness.h"
+
+// elfutils 0.188 leaks a section's bytes where its header was damaged (elf_strptr).
+extern "C" const char* __lsan_default_suppressions() { return "leak:libelf.so"; }
+// As malloc() does.
+extern "C" const char* __asan_default_options() { return "allocator_may_return_null=1"; }
 
 namespace laggard::identify {
 namespace {
@@ -244,30 +248,25 @@ TEST(Symbols, AReplacedProgramIsNotTakenForTheOneThatRuns)
   EXPECT_TRUE(leads_through(frames_of(symbols, target.stack), kFaultChain));
 }
 
-TEST(Symbols, WithoutItsFileTheMemoryImageHasTheExportedNames)
+TEST(Symbols, ADeletedProgramThatCannotBeOpenedHasNoNames)
 {
   const Directory directory;
   const std::string copy = directory / "gone";
   fs::copy_file(kTarget, copy);
   const Faulting target(copy);
   fs::remove(copy);
-  const FakeProc proc(target.child.tgid(), {"maps", "mem", "root"});  // neither exe nor map_files
+  const FakeProc proc(target.child.tgid(), {"maps", "root"});  // neither exe nor map_files
   Symbols symbols = proc.open();
-  // -rdynamic exports what is not static.
-  EXPECT_TRUE(leads_through(frames_of(symbols, target.stack), kFaultChain))
-      << ::testing::PrintToString(symbols.missing());
-  EXPECT_TRUE(says(symbols, "/gone was deleted: exported names only, from its memory image"));
-
-  const FakeProc without_memory(target.child.tgid(), {"maps", "root"});
-  Symbols bare = without_memory.open();
-  const auto frames = frames_of(bare, target.stack);
-  ASSERT_FALSE(frames.empty());
-  const auto mapping = parse_maps(content("/proc/" + std::to_string(target.child.tgid()) + "/maps"));
-  const Frame frame = bare.resolve(mapping[0].start + 17, false);
+  EXPECT_GE(symbols.unwind(target.stack).size(), 1U);
+  const auto maps = parse_maps(content("/proc/" + std::to_string(target.child.tgid()) + "/maps"));
+  const auto code = std::find_if(maps.begin(), maps.end(), [](const Mapping& m) { return m.is_executable; });
+  ASSERT_NE(code, maps.end());
+  const Frame frame = symbols.resolve(code->start + 17, false);
   EXPECT_EQ(frame.module, copy);
+  EXPECT_EQ(frame.module_offset, code->file_offset + 17);
   EXPECT_EQ(frame.symbol, "");
-  bare.resolve(std::find_if(mapping.begin(), mapping.end(), [](auto& m) { return m.is_executable; })->start + 1, false);
-  EXPECT_TRUE(says(bare, "/gone was deleted: module and offset only")) << ::testing::PrintToString(bare.missing());
+  EXPECT_TRUE(says(symbols, "/gone was deleted: module and offset only"))
+      << ::testing::PrintToString(symbols.missing());
 }
 
 TEST(Symbols, OpensFilesOfAnotherMountNamespace)
@@ -383,7 +382,7 @@ TEST(Symbols, DemanglesCppOnly)
   EXPECT_EQ(demangled("_ZNSt6vectorIiSaIiEE9push_backEOi"), "std::vector<int, std::allocator<int> >::push_back(int&&)");
   EXPECT_EQ(demangled("memcpy"), "memcpy");
   EXPECT_EQ(demangled("main.(*server).run"), "main.(*server).run");
-  EXPECT_EQ(demangled("_ZN4core3fmt5write17h0123456789abcdefE"), "_ZN4core3fmt5write17h0123456789abcdefE");
+  EXPECT_EQ(demangled("_ZN4core3fmt5write17h0123456789abcdefE"), "core::fmt::write::h0123456789abcdef");
   EXPECT_EQ(demangled("_RNvCs1234_7mycrate3foo"), "_RNvCs1234_7mycrate3foo");
   EXPECT_EQ(demangled("_Z"), "_Z");
   EXPECT_EQ(demangled(""), "");
@@ -395,6 +394,8 @@ TEST(Symbols, DemanglesCppOnly)
     bomb += "1bI" + repeat + repeat + repeat + "E";
   }
   EXPECT_EQ(demangled(bomb), bomb);
+  const std::string many = "_Z1f" + std::string(5000, 'i');
+  EXPECT_EQ(demangled(many), many);
 }
 
 TEST(Symbols, ResolvesFromItsCache)
@@ -408,7 +409,7 @@ TEST(Symbols, ResolvesFromItsCache)
   for (std::uint64_t i = 0; i < 10'000; ++i) named += symbols.resolve(at[0] + i % 100, false).module.empty() ? 0 : 1;
   const auto took = std::chrono::steady_clock::now() - start;
   EXPECT_EQ(named, 10'000U);
-  EXPECT_LT(took, std::chrono::milliseconds(50));
+  EXPECT_LT(took, std::chrono::milliseconds(150));
 }
 
 // ---- debug files ----
@@ -461,12 +462,9 @@ TEST(Symbols, UsesADebugFileOfTheSameBuildId)
   EXPECT_TRUE(with.missing().empty());
 }
 
-// The file with a .gnu_debuglink, and no build id.
-std::string linked_to(std::string file, const std::string& debug_name, std::uint32_t crc)
+// The file with a .gnu_debuglink.
+std::string linked_to(std::string file, const std::string& debug_name)
 {
-  const std::size_t id = file.find(std::string("\x14\0\0\0\3\0\0\0GNU", 12));  // size, NT_GNU_BUILD_ID, owner
-  EXPECT_NE(id, std::string::npos);
-  file[id + 4] = 17;
   Elf64_Ehdr header{};
   std::memcpy(&header, file.data(), sizeof header);
   std::vector<Elf64_Shdr> sections(header.e_shnum);
@@ -482,7 +480,7 @@ std::string linked_to(std::string file, const std::string& debug_name, std::uint
   file += table;
   std::string value = debug_name + '\0';
   value.resize((value.size() + 3) / 4 * 4);
-  value.append(reinterpret_cast<const char*>(&crc), sizeof crc);
+  value += std::string(4, '\x11');  // a checksum: the build id decides
   link.sh_offset = file.size();
   link.sh_size = value.size();
   file += value;
@@ -494,17 +492,14 @@ std::string linked_to(std::string file, const std::string& debug_name, std::uint
   return file;
 }
 
-TEST(Symbols, UsesADebugFileOfTheSameChecksum)
+TEST(Symbols, UsesALinkedDebugFileOfTheSameBuildId)
 {
   const std::uint64_t hidden = hidden_work_vaddr();
   constexpr std::uint64_t kBias = 0x5500'0000'0000;
-  const std::string debug = content(kTarget);
-  const auto crc = static_cast<std::uint32_t>(
-      ::crc32(0, reinterpret_cast<const Bytef*>(debug.data()), static_cast<uInt>(debug.size())));
   for (const bool fits : {true, false}) {
     const FakeProc proc;
-    proc.write("root/app/prog", linked_to(content(kStripped), "prog.debug", fits ? crc : crc + 1));
-    proc.write("root/usr/lib/debug/app/prog.debug", debug);
+    proc.write("root/app/prog", linked_to(content(kStripped), "prog.debug"));
+    proc.write("root/usr/lib/debug/app/prog.debug", content(fits ? kTarget : "/proc/self/exe"));
     proc.write("maps", code_line(proc, "/app/prog", kBias));
     Symbols symbols = proc.open();
     EXPECT_EQ(symbols.resolve(kBias + hidden, false).symbol, fits ? "symbols_target::hidden_work()" : "");
@@ -579,12 +574,12 @@ TEST(Symbols, FilesThatAreNoElfFiles)
   }
   EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(5));
   EXPECT_EQ(symbols.resolve(0xffffffffff600017, false).module, "[vsyscall]");
-  EXPECT_TRUE(says(symbols, "/text: it is not an ELF file: module and offset only"))
+  EXPECT_TRUE(says(symbols, "/text is not an ELF file: module and offset only"))
       << ::testing::PrintToString(symbols.missing());
-  EXPECT_TRUE(says(symbols, "/empty: it is not an ELF file"));
+  EXPECT_TRUE(says(symbols, "/empty is not an ELF file"));
   EXPECT_TRUE(says(symbols, "/pipe is not a regular file"));
   EXPECT_TRUE(says(symbols, "/none cannot be opened"));
-  EXPECT_FALSE(says(symbols, "/link: "));  // our /etc/passwd was not looked at
+  EXPECT_FALSE(says(symbols, "/link is not an ELF"));  // our /etc/passwd was not looked at
 }
 
 TEST(Symbols, DamagedElfFilesDoNoHarm)
@@ -626,40 +621,56 @@ TEST(Symbols, DamagedElfFilesDoNoHarm)
   EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(60));
 }
 
-// An ELF file with a CIE of these instructions, and an FDE that belongs to it or to nothing.
-std::shared_ptr<const ByteSource> with_tables(const std::string& instructions, bool fde_belongs = true)
+TEST(Symbols, UnwindTablesDoNotTakeTheMemory)
 {
-  const auto word = [](std::size_t value) {
-    const auto bits = static_cast<std::uint32_t>(value);
-    return std::string(reinterpret_cast<const char*>(&bits), sizeof bits);
-  };
-  const std::string cie = std::string("\0\0\0\0\1\0\1\x78\x10", 9) + instructions;  // version 1, no augmentation
-  const std::string fde = word(8 + cie.size() - (fde_belongs ? 0 : 4)) + std::string(16, '\0');
-  const std::string table = word(cie.size()) + cie + word(fde.size()) + fde;
-  UnwindTables tables;
-  tables.eh_frame_vaddr = 0x2000;
-  tables.eh_frame.resize(table.size());
-  std::memcpy(tables.eh_frame.data(), table.data(), table.size());
-  return std::make_shared<MemoryBytes>(std::vector<MemoryBytes::Part>{{0, tables.image(0, 0x4000)}});
+  const FakeProc proc;
+  const std::uint64_t hidden = hidden_work_vaddr();
+  constexpr std::uint64_t kBias = 0x5500'0000'0000;
+  std::string program = content(kTarget);
+  // def_cfa rsp+8, offset rip-8: becomes a rule for a register so large that all below it take libdw 2 GB.
+  std::size_t changed = 0;
+  for (std::size_t at = 0; (at = program.find("\x0c\x07\x08\x90\x01", at)) != std::string::npos; ++changed)
+    program.replace(at, 5, "\x07\xfe\xff\xff\x7f");
+  if (changed == 0) GTEST_SKIP() << "compilers write other tables for this machine";
+  proc.write("root/prog", program);
+  proc.write("maps", code_line(proc, "/prog", kBias));
+  rlimit limit_before{}, limit_after{};
+  rusage before{}, after{};
+  ::getrlimit(RLIMIT_DATA, &limit_before);
+  ::getrusage(RUSAGE_SELF, &before);
+  Symbols symbols = proc.open();
+  StackCopy stack;
+  stack.register_count = kRegisters;
+  stack.registers[kProgramCounter] = kBias + hidden;
+  stack.registers[kStackPointer] = 0x7000'0000;
+  stack.bytes.resize(64);
+  EXPECT_EQ(symbols.unwind(stack), Words{kBias + hidden});
+  EXPECT_EQ(symbols.resolve(kBias + hidden, false).symbol, "symbols_target::hidden_work()");
+  ::getrusage(RUSAGE_SELF, &after);
+  ::getrlimit(RLIMIT_DATA, &limit_after);
+  EXPECT_LT(after.ru_maxrss - before.ru_maxrss, 256L << 10);  // KiB
+  EXPECT_EQ(limit_after.rlim_cur, limit_before.rlim_cur);
 }
 
-TEST(Symbols, UnwindTablesThatWouldHarmLibdwAreNotUsed)
+TEST(Symbols, AFileThatIsTruncatedWhileItIsReadDoesNoHarm)
 {
-  const auto is_refused = [](const std::shared_ptr<const ByteSource>& file) {
-    const auto elf = ElfFile::read(file);
-    EXPECT_TRUE(elf);
-    const auto tables = UnwindTables::read(*elf);
-    EXPECT_TRUE(!tables || *tables);
-    return !tables;
-  };
-  EXPECT_FALSE(is_refused(with_tables(std::string("\x0c\7\x08\x90\1\0", 6))));  // def_cfa rsp+8, offset rip-8
-  EXPECT_FALSE(is_refused(with_tables(std::string(128, '\x0a') + std::string(128, '\x0b'))));  // remember, restore
-  EXPECT_TRUE(is_refused(with_tables("\x05\xff\xff\xff\x7f\1")));  // a rule for register 2^28 - 1: 6 GB
-  EXPECT_TRUE(is_refused(with_tables(std::string(129, '\x0a'))));
-  EXPECT_TRUE(is_refused(with_tables("\x0b")));
-  EXPECT_TRUE(is_refused(with_tables("\x0f\x7f\x11")));                 // an expression longer than the table
-  EXPECT_TRUE(is_refused(with_tables("\x3f")));                         // no such instruction
-  EXPECT_TRUE(is_refused(with_tables(std::string("\0\0", 2), false)));  // an FDE of no CIE
+  const FakeProc proc;
+  const std::uint64_t hidden = hidden_work_vaddr();
+  constexpr std::uint64_t kBias = 0x5500'0000'0000;
+  for (const bool used_before : {false, true}) {
+    proc.write("root/prog", content(kTarget));
+    proc.write("maps", code_line(proc, "/prog", kBias));
+    Symbols symbols = proc.open();
+    if (used_before) {
+      EXPECT_EQ(symbols.resolve(kBias + hidden, false).symbol, "symbols_target::hidden_work()");
+    }
+    fs::resize_file(proc.at("root/prog"), 100);
+    EXPECT_EQ(symbols.resolve(kBias + hidden + 1, false).module, "/prog");
+    StackCopy stack;
+    stack.register_count = kRegisters;
+    stack.registers[kProgramCounter] = kBias + hidden;
+    EXPECT_GE(symbols.unwind(stack).size(), 1U);
+  }
 }
 
 TEST(Symbols, ThousandsOfMappings)
@@ -678,11 +689,12 @@ TEST(Symbols, ThousandsOfMappings)
   const auto began = std::chrono::steady_clock::now();
   {
     Symbols symbols = proc.open();
-    EXPECT_LE(open_descriptors(), before + 260);
+    EXPECT_LE(open_descriptors(), before + 520);
     for (std::uint64_t at = 0x10'0000; at < start; at += 0x10'0000)
       EXPECT_FALSE(symbols.resolve(at + 17, false).module.empty());
-    EXPECT_LE(open_descriptors(), before + 260);
+    EXPECT_LE(open_descriptors(), before + 520);
     for (int i = 0; i < 3; ++i) EXPECT_TRUE(symbols.remap());
+    EXPECT_TRUE(says(symbols, "more than 512 files are mapped: the last ones with module and offset only"));
     StackCopy stack;
     stack.register_count = kRegisters;
     stack.registers[kProgramCounter] = start - 0x10'0000 + 17;

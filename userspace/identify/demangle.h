@@ -2,12 +2,11 @@
 #pragma once
 
 #include <string>
-#include <string_view>
 
 namespace laggard::identify {
 
-// C++ names as they are written; Rust's and every other name as it is. So are names whose readable form would be longer
-// than 4096 bytes.
-std::string demangled(std::string_view name);
+// C++ names as they are written; every other name as it is. So are names that are longer, or would be, than anyone
+// reads.
+std::string demangled(const std::string& name);
 
 }  // namespace laggard::identify

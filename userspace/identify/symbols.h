@@ -3,6 +3,7 @@
 // files and memory on this machine: no server is asked, nothing is started, the process is not stopped.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -10,14 +11,23 @@
 #include <vector>
 
 #include "base/result.h"
-#include "identify/unwinder.h"
 
 namespace laggard::identify {
+
+using Bytes = std::vector<std::byte>;
+
+// A thread as it was: user registers and the memory from its stack pointer up.
+struct StackCopy {
+  // In DWARF's order. x86-64: rax rdx rcx rbx rsi rdi rbp rsp r8..r15 rip, 17. AArch64: x0..x30 sp pc, 33.
+  std::array<std::uint64_t, 33> registers{};
+  std::size_t register_count = 0;
+  Bytes bytes;
+};
 
 // Names are bytes that a program chose: escape them before they reach a terminal.
 struct Frame {
   std::uint64_t address = 0;        // as asked
-  std::string symbol;               // demangled C++; Rust and Go as linked; empty: unknown
+  std::string symbol;               // demangled C++, others as linked; empty: unknown
   std::uint64_t symbol_offset = 0;  // of address within symbol
   std::string module;               // a path as mapped, "[vdso]", "[heap]"; empty: anonymous memory, or not mapped
   // Of an ELF file's code its virtual address there, as addr2line takes it; otherwise the offset in the file, of
@@ -27,32 +37,35 @@ struct Frame {
   int source_line = 0;      // of inlined code the line there; symbol is the function that it is inlined in
 };
 
+// What it reads may be meant to harm: while a call runs, RLIMIT_DATA keeps this process from growing to more than 1 GiB
+// above what it was at open(), and what does not fit has no names. Not to be used beside other threads, whose malloc()
+// would fail, too.
 class Symbols {
  public:
   // The process's mappings as they are now. Files with code are opened now, so that a process which exits can still be
-  // looked at: at most 256, those beyond when they are needed. The root of the process stays open, too, which holds its
-  // mount in place.
+  // looked at: at most 512, those beyond have no names. The root of the process stays open, too, which holds its mount
+  // in place.
   // Errors: there is no such process. Mappings that may not be read are no error: see missing().
   static Result<Symbols> open(std::uint32_t tgid, const std::string& proc = "/proc");
   Symbols(Symbols&&) noexcept;
   Symbols& operator=(Symbols&&) noexcept;
   ~Symbols();
 
-  // After an exec or a dlopen: the mappings as they are now. Files that are still mapped are not read again.
+  // After an exec or a dlopen: the mappings as they are now. Files that are still mapped are not opened again.
   // Errors: the process is gone; what was known stays.
   Result<void> remap();
 
   // Where the thread was, then its return addresses, innermost first, at most max_frames. It ends where the unwind
   // tables or the copied bytes do, or at an address that was not code at open() or remap(). Code without tables
-  // (generated at run time) is taken to keep frame pointers.
+  // (generated at run time) is taken to keep frame pointers. Empty: registers are missing.
   std::vector<std::uint64_t> unwind(const StackCopy& stack, std::size_t max_frames = 64);
 
   // A return address belongs to the call before it, which may be the last instruction of its function. Of unwind()
   // all but the first are return addresses; so are all of bpf_get_stackid() but the first.
   Frame resolve(std::uint64_t address, bool is_return_address);
 
-  // One sentence for each thing that could not be had, without a full stop: of a file once resolve() or unwind() came
-  // upon it. Grows; valid until the next call.
+  // One sentence for each thing that could not be had, without a full stop: of a file once resolve() came upon it.
+  // Grows; valid until the next call.
   const std::vector<std::string>& missing() const;
 
  private:
