@@ -28,8 +28,15 @@ fi
 
 test_live || failed=1
 # Every rung that this kernel has, forced.
-for hook in $(sed 's/.*"rungs":{\([^}]*\)}.*/\1/; s/,/\n/g' /tmp/doctor | grep '":"ok"' | grep -E 'recv' | sed 's/"\(.*\)":"ok"/\1/'); do
-  echo "forced: reads=$hook"
-  LAGGARD_READS_HOOK=$hook test_live --gtest_filter='Family/Exact.*' || failed=1
+rungs=$(sed 's/.*"rungs":{\([^}]*\)}.*/\1/; s/,/\n/g' /tmp/doctor | sed -n 's/^"\(.*\)":"ok"$/\1/p')
+for hook in $rungs; do
+  case $hook in
+    tp_btf/rss_stat*)
+      echo "forced: growth=$hook"
+      LAGGARD_GROWTH_HOOK=$hook test_live --gtest_filter='Attribution.*' || failed=1 ;;
+    *recv*)
+      echo "forced: reads=$hook"
+      LAGGARD_READS_HOOK=$hook test_live --gtest_filter='Family/Exact.*' || failed=1 ;;
+  esac
 done
 exit $failed

@@ -273,6 +273,8 @@ Kernel::Kernel()
   options.max_cpu = 1;
   if (const char* hook = std::getenv("LAGGARD_READS_HOOK"); hook != nullptr)
     options.forced_hooks["reads"] = hook;
+  if (const char* hook = std::getenv("LAGGARD_GROWTH_HOOK"); hook != nullptr)
+    options.forced_hooks["growth"] = hook;
   auto opened = source::live::LiveSource::open(options);
   if (!opened)
     throw std::runtime_error(opened.error().message());

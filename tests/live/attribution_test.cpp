@@ -1,0 +1,475 @@
+// SPDX-License-Identifier: MIT
+// Stage 2 of DESIGN 5.3 against programs that touch a known number of pages: with which socket, if any.
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstring>
+#include <fstream>
+#include <numeric>
+#include <thread>
+
+#include "live/harness.h"
+
+namespace laggard::test {
+namespace {
+
+constexpr std::size_t kPage = 4096;
+// A kernel before 6.2 accounts a thread's pages 64 at a time.
+constexpr double kUnaccounted = 64;
+
+// Two ends of one connection, both in this process.
+struct Pair {
+  int reader = -1, sender = -1;
+  std::uint64_t cookie = 0;
+};
+
+Pair connect_pair()
+{
+  const int listener = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  Pair pair;
+  if (::bind(listener, reinterpret_cast<sockaddr*>(&address), size) != 0 || ::listen(listener, 1) != 0 ||
+      ::getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size) != 0)
+    ::_exit(97);
+  pair.sender = ::socket(AF_INET, SOCK_STREAM, 0);
+  if (::connect(pair.sender, reinterpret_cast<sockaddr*>(&address), size) != 0)
+    ::_exit(98);
+  pair.reader = ::accept(listener, nullptr, nullptr);
+  ::close(listener);
+  socklen_t length = sizeof pair.cookie;
+  ::getsockopt(pair.reader, SOL_SOCKET, SO_COOKIE, &pair.cookie, &length);
+  return pair;
+}
+
+char* fresh_pages(std::size_t pages, int advice = MADV_NOHUGEPAGE, int sharing = MAP_PRIVATE)
+{
+  void* memory = ::mmap(nullptr, pages * kPage, PROT_READ | PROT_WRITE, sharing | MAP_ANONYMOUS, -1, 0);
+  ::madvise(memory, pages * kPage, advice);
+  return static_cast<char*>(memory);
+}
+
+char page_of_data[kPage];
+
+// One page of payload, into `to`.
+void receive_page(const Pair& pair, char* to)
+{
+  if (::send(pair.sender, page_of_data, kPage, 0) != static_cast<ssize_t>(kPage) ||
+      ::recv(pair.reader, to, kPage, MSG_WAITALL) != static_cast<ssize_t>(kPage))
+    ::_exit(99);
+}
+
+void receive_into_fresh_pages(const Pair& pair, std::size_t pages)
+{
+  char* memory = fresh_pages(pages);
+  for (std::size_t i = 0; i < pages; i++)
+    receive_page(pair, memory + i * kPage);
+}
+
+void touch(char* memory, std::size_t pages)
+{
+  for (std::size_t i = 0; i < pages; i++)
+    memory[i * kPage] = 1;
+}
+
+// A forked child: prepares, waits for the word, does its work, says so and stays until it is killed.
+class Suspect {
+ public:
+  using Cookies = std::vector<std::uint64_t>;
+  using Work = std::function<void()>;
+  // `prepare` runs in the child and gives what to do and the cookies to tell.
+  explicit Suspect(const std::function<std::pair<Work, Cookies>()>& prepare)
+  {
+    int to_child[2], from_child[2];
+    if (::pipe(to_child) != 0 || ::pipe(from_child) != 0)
+      throw std::runtime_error("pipe");
+    pid_ = ::fork();
+    if (pid_ == 0) {
+      ::close(to_child[1]);
+      ::close(from_child[0]);
+      touch(fresh_pages(64), 64);  // what every program grows by at first
+      auto [work, cookies] = prepare();
+      const std::uint64_t count = cookies.size();
+      char word = 0;
+      if (::write(from_child[1], &count, sizeof count) < 0 || ::write(from_child[1], cookies.data(), count * 8) < 0 ||
+          ::read(to_child[0], &word, 1) != 1)
+        ::_exit(96);
+      work();
+      if (::write(from_child[1], "d", 1) != 1)
+        ::_exit(95);
+      for (;;)
+        ::pause();
+    }
+    ::close(to_child[0]);
+    ::close(from_child[1]);
+    go_.reset(to_child[1]);
+    done_.reset(from_child[0]);
+    std::uint64_t count = 0;
+    EXPECT_EQ(::read(done_.get(), &count, sizeof count), static_cast<ssize_t>(sizeof count));
+    cookies_.resize(count);
+    for (std::size_t got = 0; got < count * 8;) {
+      const ssize_t more = ::read(done_.get(), reinterpret_cast<char*>(cookies_.data()) + got, count * 8 - got);
+      if (more <= 0)
+        throw std::runtime_error("the suspect died");
+      got += static_cast<std::size_t>(more);
+    }
+  }
+  ~Suspect()
+  {
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+  }
+  Suspect(const Suspect&) = delete;
+  Suspect& operator=(const Suspect&) = delete;
+
+  void go() { EXPECT_EQ(::write(go_.get(), "g", 1), 1); }
+  bool wait_done()
+  {
+    char word = 0;
+    return ::read(done_.get(), &word, 1) == 1;
+  }
+  std::uint32_t pid() const { return static_cast<std::uint32_t>(pid_); }
+  std::uint64_t cookie(std::size_t i) const { return cookies_.at(i); }
+  std::size_t cookies() const { return cookies_.size(); }
+
+ private:
+  pid_t pid_ = -1;
+  Fd go_, done_;
+  Cookies cookies_;
+};
+
+struct Pages {
+  double kernel = 0, user = 0;
+  double all() const { return kernel + user; }
+};
+
+struct Result {
+  std::map<std::uint64_t, Pages> by_cookie;
+  double lost = 0;
+  bool complete = false;
+  Pages of(std::uint64_t cookie) const { return by_cookie.contains(cookie) ? by_cookie.at(cookie) : Pages{}; }
+  double total() const
+  {
+    return std::accumulate(by_cookie.begin(), by_cookie.end(), 0.0,
+                           [](double sum, const auto& entry) { return sum + entry.second.all(); });
+  }
+};
+
+void begin(Kernel& kernel, std::uint32_t tgid, Duration stack_interval = {})
+{
+  model::ProcessId id;
+  for (const model::ProcessSample& process : kernel.tick().processes)
+    if (process.id.tgid == tgid)
+      id = process.id;
+  ASSERT_TRUE(id);
+  const auto begun = kernel.source().attribute({id, std::chrono::minutes(5), stack_interval});
+  ASSERT_TRUE(begun) << begun.error().message();
+}
+
+Result finish(Kernel& kernel)
+{
+  Result result;
+  kernel.source().attribution()->stop();
+  for (const model::GrowthSample& growth : kernel.tick().growths) {
+    result.by_cookie[growth.cookie] = {static_cast<double>(growth.kernel_bytes) / kPage,
+                                       static_cast<double>(growth.user_bytes) / kPage};
+    result.lost = static_cast<double>(growth.lost_bytes) / kPage;
+  }
+  EXPECT_EQ(kernel.source().attribution(), nullptr);
+  return result;
+}
+
+Result attribute(Suspect& suspect)
+{
+  Kernel kernel;
+  begin(kernel, suspect.pid());
+  suspect.go();
+  EXPECT_TRUE(suspect.wait_done());
+  return finish(kernel);
+}
+
+#define LAGGARD_NEEDS_GROWTH()                                                                \
+  LAGGARD_NEEDS_BPF();                                                                        \
+  if (Kernel kernel; !kernel.source().can_attribute())                                        \
+    GTEST_SKIP() << "no hook of this kernel tells with what memory grows"
+
+TEST(Attribution, pages_that_the_kernel_fills_belong_to_the_read_in_progress)
+{
+  LAGGARD_NEEDS_GROWTH();
+  Suspect suspect{[] {
+    const Pair a = connect_pair(), b = connect_pair();
+    return std::pair{Suspect::Work([=] {
+                       receive_into_fresh_pages(a, 1009);
+                       receive_into_fresh_pages(b, 211);
+                     }),
+                     Suspect::Cookies{a.cookie, b.cookie}};
+  }};
+  const Result result = attribute(suspect);
+  EXPECT_NEAR(result.of(suspect.cookie(0)).kernel, 1009, kUnaccounted);
+  EXPECT_NEAR(result.of(suspect.cookie(1)).kernel, 211, kUnaccounted);
+  EXPECT_GE(result.of(suspect.cookie(0)).all() + result.of(suspect.cookie(1)).all(), 0.9 * result.total());
+}
+
+TEST(Attribution, pages_that_the_program_touches_belong_to_the_socket_it_read_last)
+{
+  LAGGARD_NEEDS_GROWTH();
+  Suspect suspect{[] {
+    const Pair a = connect_pair(), b = connect_pair();
+    return std::pair{Suspect::Work([=] {
+                       static char buffer[kPage];
+                       receive_page(a, buffer);
+                       touch(fresh_pages(1009), 1009);
+                       receive_page(b, buffer);
+                       touch(fresh_pages(307), 307);
+                     }),
+                     Suspect::Cookies{a.cookie, b.cookie}};
+  }};
+  const Result result = attribute(suspect);
+  EXPECT_NEAR(result.of(suspect.cookie(0)).user, 1009, kUnaccounted);
+  EXPECT_NEAR(result.of(suspect.cookie(1)).user, 307, kUnaccounted);
+  EXPECT_GE(result.of(suspect.cookie(0)).all() + result.of(suspect.cookie(1)).all(), 0.9 * result.total());
+}
+
+TEST(Attribution, a_leak_in_a_thread_that_reads_no_socket_is_blamed_on_none)
+{
+  LAGGARD_NEEDS_GROWTH();
+  Suspect suspect{[] {
+    const Pair a = connect_pair();
+    return std::pair{Suspect::Work([=] {
+                       std::thread reads([=] {
+                         static char buffer[kPage];
+                         for (int i = 0; i < 1009; i++)
+                           receive_page(a, buffer);
+                       });
+                       std::thread leaks([] { touch(fresh_pages(4001), 4001); });
+                       reads.join();
+                       leaks.join();
+                     }),
+                     Suspect::Cookies{a.cookie}};
+  }};
+  const Result result = attribute(suspect);
+  EXPECT_NEAR(result.of(0).user, 4001, 2 * kUnaccounted);
+  EXPECT_LT(result.of(suspect.cookie(0)).all(), 0.1 * result.total());
+}
+
+TEST(Attribution, another_system_call_between_two_reads_is_not_a_read)
+{
+  LAGGARD_NEEDS_GROWTH();
+  Suspect suspect{[] {
+    const Pair a = connect_pair();
+    const int zero = ::open("/dev/zero", O_RDONLY | O_CLOEXEC);
+    return std::pair{Suspect::Work([=] {
+                       static char buffer[kPage];
+                       char* memory = fresh_pages(1009);
+                       for (std::size_t i = 0; i < 1009; i++) {
+                         if (::read(zero, memory + i * kPage, kPage) != static_cast<ssize_t>(kPage))
+                           ::_exit(94);
+                         receive_page(a, buffer);
+                       }
+                     }),
+                     Suspect::Cookies{a.cookie}};
+  }};
+  const Result result = attribute(suspect);
+  EXPECT_NEAR(result.of(0).kernel, 1009, kUnaccounted);
+  EXPECT_LT(result.of(suspect.cookie(0)).all(), 0.1 * result.total());
+}
+
+TEST(Attribution, a_huge_page_counts_as_what_it_brings)
+{
+  LAGGARD_NEEDS_GROWTH();
+  constexpr std::size_t kPages = 8192;  // 32 MiB: 16 huge pages where the kernel gives any
+  Suspect suspect{[] {
+    const Pair a = connect_pair();
+    return std::pair{Suspect::Work([=] {
+                       static char buffer[kPage];
+                       receive_page(a, buffer);
+                       touch(fresh_pages(kPages, MADV_HUGEPAGE), kPages);
+                     }),
+                     Suspect::Cookies{a.cookie}};
+  }};
+  const Result result = attribute(suspect);
+  EXPECT_NEAR(result.of(suspect.cookie(0)).user, kPages, kUnaccounted);
+}
+
+TEST(Attribution, shared_memory_counts)
+{
+  LAGGARD_NEEDS_GROWTH();
+  Suspect suspect{[] {
+    return std::pair{Suspect::Work([] { touch(fresh_pages(1009, MADV_NORMAL, MAP_SHARED), 1009); }), Suspect::Cookies{}};
+  }};
+  EXPECT_NEAR(attribute(suspect).of(0).user, 1009, kUnaccounted);
+}
+
+TEST(Attribution, two_hundred_threads_are_told_apart)
+{
+  LAGGARD_NEEDS_GROWTH();
+  constexpr std::size_t kThreads = 200, kPagesEach = 149;
+  Suspect suspect{[] {
+    std::vector<Pair> pairs;
+    Suspect::Cookies cookies;
+    for (std::size_t i = 0; i < kThreads; i++) {
+      pairs.push_back(connect_pair());
+      cookies.push_back(pairs.back().cookie);
+    }
+    return std::pair{Suspect::Work([pairs] {
+                       std::vector<std::thread> threads;
+                       for (const Pair& pair : pairs)
+                         threads.emplace_back([pair] {
+                           char buffer[kPage];
+                           receive_page(pair, buffer);
+                           touch(fresh_pages(kPagesEach), kPagesEach);
+                         });
+                       for (std::thread& thread : threads)
+                         thread.join();
+                     }),
+                     cookies};
+  }};
+  const Result result = attribute(suspect);
+  double right = 0;
+  for (std::size_t i = 0; i < kThreads; i++) {
+    EXPECT_GE(result.of(suspect.cookie(i)).user, kPagesEach - kUnaccounted - 5) << i;
+    right += result.of(suspect.cookie(i)).all();
+  }
+  // A thread's own stack and the allocator's arena come before its first read.
+  EXPECT_GE(right, 0.85 * result.total());
+}
+
+TEST(Attribution, more_sockets_than_can_be_counted_are_said)
+{
+  LAGGARD_NEEDS_GROWTH();
+  constexpr std::size_t kSockets = 4400, kPagesEach = 3;
+  Suspect suspect{[] {
+    return std::pair{Suspect::Work([] {
+                       char* memory = fresh_pages(kSockets * kPagesEach);
+                       for (std::size_t i = 0; i < kSockets; i++) {
+                         const Pair pair = connect_pair();
+                         for (std::size_t page = 0; page < kPagesEach; page++)
+                           receive_page(pair, memory + (i * kPagesEach + page) * kPage);
+                         ::close(pair.sender);
+                         ::close(pair.reader);
+                       }
+                     }),
+                     Suspect::Cookies{}};
+  }};
+  const Result result = attribute(suspect);
+  EXPECT_LE(result.by_cookie.size(), 4097U);
+  EXPECT_NEAR(result.total() + result.lost, kSockets * kPagesEach, 0.1 * kSockets * kPagesEach);
+  EXPECT_GT(result.lost, 0);
+}
+
+TEST(Attribution, what_one_run_saw_does_not_reach_the_next)
+{
+  LAGGARD_NEEDS_GROWTH();
+  Kernel kernel;
+  for (int i = 0; i < 2; i++) {
+    Suspect suspect{[] {
+      const Pair a = connect_pair();
+      return std::pair{Suspect::Work([=] { receive_into_fresh_pages(a, 503); }), Suspect::Cookies{a.cookie}};
+    }};
+    begin(kernel, suspect.pid());
+    suspect.go();
+    ASSERT_TRUE(suspect.wait_done());
+    const Result result = finish(kernel);
+    EXPECT_NEAR(result.of(suspect.cookie(0)).all(), 503, kUnaccounted);
+    EXPECT_NEAR(result.total(), 503, 2 * kUnaccounted);
+  }
+}
+
+TEST(Attribution, a_suspect_that_exits_or_execs_meanwhile_harms_nobody)
+{
+  LAGGARD_NEEDS_GROWTH();
+  Kernel kernel;
+  for (const bool exec : {false, true}) {
+    Suspect suspect{[exec] {
+      const Pair a = connect_pair();
+      return std::pair{Suspect::Work([=] {
+                         receive_into_fresh_pages(a, 503);
+                         if (exec)
+                           ::execl("/bin/sleep", "sleep", "60", nullptr);
+                         ::_exit(0);
+                       }),
+                       Suspect::Cookies{a.cookie}};
+    }};
+    begin(kernel, suspect.pid());
+    suspect.go();
+    if (!exec) {
+      EXPECT_FALSE(suspect.wait_done());
+    } else {
+      EXPECT_TRUE(eventually([&] {
+        std::ifstream comm{"/proc/" + std::to_string(suspect.pid()) + "/comm"};
+        std::string name;
+        return comm >> name && (name == "sleep" || name == "busybox");
+      }));
+    }
+    const Result result = finish(kernel);
+    EXPECT_NEAR(result.of(suspect.cookie(0)).all(), 503, kUnaccounted);
+  }
+}
+
+// ---- laggard explain ----
+
+// Reads a page every few milliseconds into memory that it keeps.
+Suspect endless_hoarder()
+{
+  return Suspect{[] {
+    const Pair a = connect_pair();
+    return std::pair{Suspect::Work([=] {
+                       for (;;) {
+                         receive_into_fresh_pages(a, 16);
+                         ::usleep(3000);
+                       }
+                     }),
+                     Suspect::Cookies{a.cookie}};
+  }};
+}
+
+TEST(Explain, names_the_socket_and_the_code)
+{
+  LAGGARD_NEEDS_GROWTH();
+  Suspect suspect = endless_hoarder();
+  suspect.go();
+  for (const auto& subject : {std::vector<std::string>{"--pid", std::to_string(suspect.pid())},
+                              {"--connection", std::to_string(suspect.cookie(0))}}) {
+    std::vector<std::string> arguments{"explain", "--duration", "2s"};
+    arguments.insert(arguments.end(), subject.begin(), subject.end());
+    Observer explain{arguments};
+    const auto event = [](std::string_view name) { return [name](const Json& line) { return line["event.name"] == name; }; };
+    const auto whole = explain.wait_for(event("laggard.explanation"));
+    ASSERT_TRUE(whole);
+    EXPECT_EQ(whole->at("process.pid"), suspect.pid());
+    EXPECT_GE(whole->at("laggard.evidence.attributed_ratio").get<double>(), 0.9);
+    const auto socket = explain.wait_for(event("laggard.explanation.socket"));
+    ASSERT_TRUE(socket);
+    EXPECT_EQ(socket->at("laggard.socket.cookie"), std::to_string(suspect.cookie(0)));
+    EXPECT_TRUE(socket->contains("network.peer.port"));
+    const auto stack = explain.wait_for(event("laggard.explanation.stack"));
+    ASSERT_TRUE(stack);
+    EXPECT_EQ(stack->at("laggard.stack.where"), "within_read");
+    EXPECT_GE(stack->at("laggard.stack.frames").size(), 1U);
+    EXPECT_EQ(explain.child().wait(), 0);
+  }
+}
+
+TEST(Explain, an_unknown_process_or_connection_is_a_usage_error)
+{
+  LAGGARD_NEEDS_BPF();
+  for (const auto& arguments : {std::vector<std::string>{"--pid", "4194303"}, {"--connection", "1:AAAAAAAAAAAAAAAAAAAAAAAAAAA="},
+                                {"--connection", "nonsense"}, {}}) {
+    std::vector<std::string> command{laggard_program(), "explain"};
+    command.insert(command.end(), arguments.begin(), arguments.end());
+    Child explain{command};
+    EXPECT_EQ(explain.wait(), 2);
+    EXPECT_FALSE(explain.error_text().empty());
+  }
+}
+
+}  // namespace
+}  // namespace laggard::test
