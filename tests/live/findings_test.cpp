@@ -202,6 +202,45 @@ TEST(Findings, innocent_programs_are_left_alone)
       ADD_FAILURE() << guilty_one->second << " was accused: " << line["message"];
 }
 
+// Two servers with 200 connections each, one of them bad: it is read too slowly, or what is read of it is kept.
+TEST(Findings, of_two_hundred_connections_the_bad_one_is_named)
+{
+  LAGGARD_NEEDS_BPF();
+  const std::string count = quick() ? "10" : "200";  // an emulated machine cannot follow so many
+  // Other programs of this host, whose memory may grow faster, would be attributed first.
+  Observer observer{{"watch", "--comm", "workload", "--comm", "workload-peer", "--hold", "3s", "--memory-window", "6s",
+                     "--memory-growth", "2MiB", "--attribution", "2s"}};
+  observer.wait_started();
+  Workload slow({"one-slow", "--count", count});
+  Workload hoarded({"one-hoarded", "--count", count, "--rate", quick() ? "500000" : "1000000"});
+  ASSERT_EQ(slow.text("sockets"), count);
+  ASSERT_TRUE(observer.wait_for_finding("slow-reader", slow.pid()));
+  ASSERT_TRUE(observer.wait_for_finding("user-space-buffering", hoarded.pid()));
+  observer.stop();
+
+  // Whatever was said of the slow one and of its peer is about that connection, and about no other.
+  const auto expect_about = [](const Json& line, const std::string& local, const std::string& peer) {
+    EXPECT_EQ(endpoint(line, "local"), local) << line;
+    EXPECT_EQ(endpoint(line, "peer"), peer) << line;
+    EXPECT_EQ(line.value("laggard.finding.count", 1U), 1U) << line;
+    for (const Json& example : line.value("laggard.examples", Json::array()))
+      EXPECT_EQ(example, local + ">" + peer) << line;
+  };
+  for (const Json& line : observer.findings(slow.pid())) {
+    EXPECT_EQ(line["laggard.finding.kind"], "slow-reader");
+    EXPECT_EQ(line["laggard.socket.cookie"], slow.text("cookie"));
+    expect_about(line, slow.text("local"), slow.text("peer"));
+  }
+  for (const Json& line : observer.findings(slow.number<std::uint32_t>("peer_pid")))
+    expect_about(line, slow.text("peer"), slow.text("local"));
+  // The allocator's own pages may come with others, but with fewer.
+  for (const Json& line : observer.findings(hoarded.pid())) {
+    EXPECT_EQ(line["laggard.finding.kind"], "user-space-buffering");
+    EXPECT_EQ(line.at("laggard.examples").at(0), hoarded.text("local") + ">" + hoarded.text("peer")) << line;
+  }
+  EXPECT_TRUE(observer.findings(hoarded.number<std::uint32_t>("peer_pid")).empty());
+}
+
 TEST(Findings, a_reader_that_recovers_is_resolved_as_drained)
 {
   LAGGARD_NEEDS_BPF();
