@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstring>
 #include <random>
+#include <utility>
 
 #include "replay/recorded.h"
 #include "support/scene.h"
@@ -144,6 +145,52 @@ TEST_P(Property, LossesBeyondTheLimitStayIncompleteWhateverElseIsMissing)
   }
   // At the limit it is not yet.
   EXPECT_FALSE(say(with_losses(recorded_of(GetParam()), 1000), options).incomplete);
+}
+
+// One record at a time, each kind at each place: no single one carries the knowledge that something is missing.
+TEST_P(Property, NoSingleRecordMakesAnIncompleteRecordingComplete)
+{
+  const Recorded lossy = with_losses(recorded_of(GetParam()), 1001);
+  Recorded holey = recorded_of(GetParam());
+  holey.ticks.erase(holey.ticks.begin() + static_cast<std::ptrdiff_t>(holey.ticks.size() / 2));
+  const cli::Options options = options_of(lossy);
+  for (const Recorded* whole : {&lossy, &std::as_const(holey)}) {
+    std::vector<std::pair<std::size_t, std::size_t>> places;  // tick, record
+    for (std::size_t tick = 0; tick < whole->ticks.size(); tick++)
+      for (std::size_t record = records_of(whole->ticks[tick]).size(); record-- > 1;)
+        places.emplace_back(tick, record);
+    const std::size_t step = std::max<std::size_t>(1, places.size() / 150);
+    for (std::size_t i = 0; i < places.size(); i += step) {
+      const auto [tick, record] = places[i];
+      Recorded recorded = *whole;
+      std::vector<RawTick> records = records_of(recorded.ticks[tick]);
+      records.erase(records.begin() + static_cast<std::ptrdiff_t>(record));
+      recorded.ticks[tick] = joined(records);
+      const Said said = say(recorded, options);
+      ASSERT_TRUE(said.incomplete) << "tick " << tick << " record " << record;
+      ASSERT_EQ(said.exit_code, cli::kIncomplete) << "tick " << tick << " record " << record;
+    }
+  }
+}
+
+// A record that says less or more than it holds spoils its tick, and with it the recording.
+TEST_P(Property, WithARecordThatIsCutItIsIncomplete)
+{
+  const Recorded whole = recorded_of(GetParam());
+  const cli::Options options = options_of(whole);
+  std::mt19937 random{3};
+  for (int i = 0; i < 100; i++) {
+    Recorded recorded = whole;
+    RawTick& raw = recorded.ticks[random() % recorded.ticks.size()];
+    std::size_t kept = random() % raw.size();
+    for (std::size_t end = 0; const RawTick& record : records_of(raw))
+      if ((end += record.size()) == kept)
+        kept--;  // between two records it would be a tick with fewer of them
+    raw.resize(kept);
+    const Said said = say(recorded, options);
+    ASSERT_TRUE(said.incomplete) << i << " " << kept;
+    ASSERT_EQ(said.exit_code, cli::kIncomplete) << i << " " << kept;
+  }
 }
 
 // --fail-on answers with 1 where there are findings: the summary must still say that there may be more.

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <map>
 #include <random>
 #include <set>
 
@@ -130,6 +131,40 @@ TEST(Properties, TheOrderWithinATickChangesNothing)
     play(shuffled);
     ASSERT_EQ(lines_of(shuffled), expected) << "seed " << seed;
   }
+}
+
+// A reader of the output can follow every link: what it names is open then, and a cause names its symptom in turn.
+TEST(Properties, LinksLeadToFindingsThatWereTold)
+{
+  Scene scene;
+  play(scene);
+  std::map<std::uint64_t, WallTime> opened, resolved;
+  std::map<std::uint64_t, std::set<std::uint64_t>> ever_symptoms, ever_causes;
+  for (const Finding& finding : scene.findings()) {
+    if (finding.phase == detect::Phase::Opened)
+      opened.try_emplace(finding.id, finding.time);
+    if (finding.phase == detect::Phase::Resolved)
+      resolved.try_emplace(finding.id, finding.time);
+  }
+  for (const Finding& finding : scene.findings()) {
+    std::vector<std::uint64_t> named = finding.symptoms;
+    for (const auto& link : {finding.symptom_of, finding.peer_finding})
+      if (link)
+        named.push_back(*link);
+    for (std::uint64_t id : named) {
+      EXPECT_NE(id, finding.id);
+      ASSERT_TRUE(opened.contains(id)) << std::hex << id;
+      EXPECT_LE(opened.at(id), finding.time);
+      EXPECT_TRUE(!resolved.contains(id) || resolved.at(id) >= finding.time) << std::hex << id;
+    }
+    ever_symptoms[finding.id].insert(finding.symptoms.begin(), finding.symptoms.end());
+    if (finding.symptom_of)
+      ever_causes[finding.id].insert(*finding.symptom_of);
+  }
+  EXPECT_FALSE(ever_causes.empty()) << "the scene has an incident";
+  for (const auto& [id, causes] : ever_causes)
+    for (std::uint64_t cause : causes)
+      EXPECT_TRUE(ever_symptoms[cause].contains(id)) << std::hex << id << " of " << cause;
 }
 
 // Of two records of one socket in a tick, the announcement proves that the queue was empty; the sweep's does not.
