@@ -74,7 +74,8 @@ void expect_found(Observer& observer, const Guilty& one, double counted_from)
 TEST(Findings, guilty_programs_are_named_in_time)
 {
   LAGGARD_NEEDS_BPF();
-  const double stall = quick() ? 4 : 10, half = quick() ? 5 : 60, hold = quick() ? 3 : 5, memory = quick() ? 8 : 30;
+  const double stall = quick() ? 4 : 10, half = quick() ? 5 : 60, hold = quick() ? 3 : 5;
+  const double memory = (quick() ? 8 : 30) + 5;  // --memory-window and --attribution
   const auto unread_50021 = [](const Json& line) {
     EXPECT_EQ(line.at("laggard.evidence.recv_queue_bytes"), 50021U);
     EXPECT_EQ(line.at("laggard.evidence.reads_total"), 0U);
