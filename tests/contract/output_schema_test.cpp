@@ -50,6 +50,16 @@ TEST_F(OutputSchemaCheck, SeesWrongValues)
       {"laggard.finding.sequence", 1.5},
       {"laggard.finding.duration_seconds", nullptr},
       {"laggard.finding.resolution", "drained"},  // not of what is open
+      {"laggard.finding.symptom_of", "11"},
+      {"laggard.finding.symptom_of", 0x11},
+      {"laggard.finding.symptom_of", "000000000000001G"},
+      {"laggard.finding.peer_finding", nullptr},
+      {"laggard.finding.peer_finding", ordered_json::array({"0000000000000011"})},
+      {"laggard.finding.symptoms", "0000000000000011"},
+      {"laggard.finding.symptoms", ordered_json::array()},  // absent, then
+      {"laggard.finding.symptoms", ordered_json::array({"0000000000000011", 17})},
+      {"laggard.finding.symptom", "0000000000000011"},
+      {"laggard.incident.id", "0000000000000011"},
       {"laggard.examples", ordered_json::array({"a", "b"})},
       {"laggard.examples", ordered_json::array({"1.1.1.1:1>2.2.2.2:2", "1.1.1.1:1>2.2.2.2:2", "1.1.1.1:1>2.2.2.2:2",
                                                 "1.1.1.1:1>2.2.2.2:2", "1.1.1.1:1>2.2.2.2:2", "1.1.1.1:1>2.2.2.2:2"})},

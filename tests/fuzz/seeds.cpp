@@ -33,9 +33,22 @@ int main(int argc, char** argv)
   holder.cookie = 1, holder.tgid = 17;
   laggard_process_record process{};
   process.tgid = 17, process.anon_pages = 1000, process.read_bytes = 1 << 20;
+  tick.coverage |= LAGGARD_COVERS_POOLED | LAGGARD_CAN_ATTRIBUTE;
+  laggard_pooled_record pooled{};
+  pooled.cookie = 5, pooled.owner_tgid = 17, pooled.idle_since_ns = tick.mono_ns - 1, pooled.family = AF_INET;
+  pooled.flags = LAGGARD_F_CONNECTED;
+  laggard_pooled_record another = pooled;
+  another.cookie = 7, another.opened_ns = 1;
+  laggard_growth_record growth{};
+  growth.tgid = 17, growth.begin_ns = tick.mono_ns - 5'000'000'000, growth.end_ns = tick.mono_ns, growth.cookie = 1;
+  growth.kernel_pages = 1000, growth.memory_limit_bytes = 1 << 30, growth.flags = LAGGARD_GROWTH_COMPLETE;
+  laggard_growth_record other_growth = growth;
+  other_growth.cookie = 0, other_growth.user_pages = 100;
   const source::RawTick ticks[] = {test::raw_tick(tick), test::raw_tick(tick, socket, closing, datagrams),
                                    test::raw_tick(tick, laggard_gone_record{{}, 1, 2}, holder, process),
-                                   test::raw_tick(tick, socket, closing, datagrams, holder, process)};
+                                   test::raw_tick(tick, socket, closing, datagrams, holder, process),
+                                   test::raw_tick(tick, socket, holder, process, pooled, another),
+                                   test::raw_tick(tick, socket, process, growth, other_growth)};
   int number = 0;
   for (const source::RawTick& raw : ticks)
     std::ofstream(root / "decode" / std::to_string(number++), std::ios::binary)

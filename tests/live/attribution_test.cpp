@@ -2,6 +2,7 @@
 // Stage 2 of DESIGN 5.3 against programs that touch a known number of pages: with which socket, if any.
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -10,7 +11,9 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <numeric>
 #include <thread>
@@ -478,6 +481,85 @@ TEST(Explain, names_the_socket_and_the_code)
     EXPECT_EQ(stack->at("laggard.stack.where"), "within_read");
     EXPECT_GE(stack->at("laggard.stack.frames").size(), 1U);
     EXPECT_EQ(explain.child().wait(), 0);
+  }
+}
+
+// What it prints, and with which exit code it ended.
+struct Explained {
+  int exit_code = -1;
+  std::vector<std::string> missing;
+  std::vector<Json> stacks;
+};
+
+Explained explain(std::uint32_t pid, const std::function<void()>& before_exec = {})
+{
+  Explained said;
+  Observer explain{{"explain", "--duration", "2s", "--pid", std::to_string(pid)}, before_exec};
+  explain.observe_for(kDeadlineSeconds);
+  for (const Json& line : explain.lines()) {
+    if (line["event.name"] == "laggard.explanation")
+      said.missing = line["laggard.quality.missing"].get<std::vector<std::string>>();
+    if (line["event.name"] == "laggard.explanation.stack")
+      said.stacks.push_back(line);
+  }
+  said.exit_code = explain.child().wait();
+  EXPECT_EQ(said.exit_code, 0) << explain.child().error_text();
+  EXPECT_FALSE(said.stacks.empty());
+  return said;
+}
+
+// Whether such an observer may read a root's program's mappings: since Linux 6.15 CAP_PERFMON is enough
+// (kernel/fork.c, may_access_mm).
+bool ordinary_may_read_maps_of(std::uint32_t pid)
+{
+  const std::string path = "/proc/" + std::to_string(pid) + "/maps";
+  return Child{{"/bin/true"}, [&] {
+                 become_ordinary();
+                 ::_exit(::open(path.c_str(), O_RDONLY | O_CLOEXEC) >= 0 ? 0 : 1);
+               }}.wait() == 0;
+}
+
+TEST(Explain, without_the_right_to_read_maps_it_gives_addresses_and_says_why)
+{
+  LAGGARD_NEEDS_GROWTH();
+  if (::geteuid() != 0)
+    GTEST_SKIP() << "only root can become somebody else";
+  Suspect suspect = endless_hoarder();  // root's
+  suspect.go();
+  const bool has_maps = ordinary_may_read_maps_of(suspect.pid());
+  const Explained said = explain(suspect.pid(), become_ordinary);
+  std::vector<std::string> frames;
+  for (const Json& stack : said.stacks)
+    for (const Json& frame : stack["laggard.stack.frames"])
+      frames.push_back(frame);
+  EXPECT_FALSE(frames.empty()) << "not even where it was";
+  const auto why = testing::Contains(testing::HasSubstr("may not be read (needs CAP_SYS_PTRACE)"));
+  if (has_maps) {
+    EXPECT_THAT(said.missing, testing::Not(why));
+    EXPECT_THAT(frames, testing::Contains(testing::HasSubstr("receive_page")));
+  } else {
+    EXPECT_THAT(said.missing, why);
+    EXPECT_THAT(frames, testing::Each(testing::MatchesRegex("0x[0-9a-f]+")));
+  }
+}
+
+// An upgrade replaces the file of a program that goes on running.
+TEST(Explain, a_program_that_is_deleted_has_its_names_or_says_that_they_are_missing)
+{
+  LAGGARD_NEEDS_GROWTH();
+  std::string directory = (std::filesystem::temp_directory_path() / "laggard-live-XXXXXX").string();
+  ASSERT_NE(::mkdtemp(directory.data()), nullptr);
+  const std::string copy = directory + "/upgraded";
+  std::filesystem::copy_file(workload_program(), copy);
+  Workload program({"hoarder"}, copy);
+  std::filesystem::remove_all(directory);
+  const Explained said = explain(program.pid());
+  std::string frames;
+  for (const Json& stack : said.stacks)
+    frames += stack["laggard.stack.frames"].dump() + '\n';
+  EXPECT_NE(frames.find("(upgraded)"), std::string::npos) << frames;
+  if (frames.find("workload::") == std::string::npos) {
+    EXPECT_THAT(said.missing, testing::Contains(testing::HasSubstr("upgraded"))) << frames;
   }
 }
 

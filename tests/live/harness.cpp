@@ -2,8 +2,11 @@
 #include "live/harness.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -69,6 +72,22 @@ double now_seconds()
 
 std::string laggard_program() { return program("LAGGARD_BIN", "laggard"); }
 std::string workload_program() { return program("WORKLOAD_BIN", "workload"); }
+
+void become_ordinary()
+{
+  ::prctl(PR_SET_KEEPCAPS, 1);
+  if (::setresgid(65534, 65534, 65534) != 0 || ::setresuid(65534, 65534, 65534) != 0)
+    ::_exit(126);
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[2]{};
+  const unsigned high = (1U << (CAP_BPF - 32)) | (1U << (CAP_PERFMON - 32));
+  data[1].effective = data[1].permitted = data[1].inheritable = high;
+  if (::syscall(SYS_capset, &header, data) != 0)
+    ::_exit(126);
+  for (int capability : {CAP_BPF, CAP_PERFMON})
+    if (::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) != 0)
+      ::_exit(126);
+}
 
 Child::Child(const std::vector<std::string>& command, const std::function<void()>& before_exec)
 {
@@ -153,9 +172,9 @@ std::string Child::error_text()
   return text;
 }
 
-Workload::Workload(std::vector<std::string> arguments)
+Workload::Workload(std::vector<std::string> arguments, const std::string& program)
     : child_([&] {
-        arguments.insert(arguments.begin(), workload_program());
+        arguments.insert(arguments.begin(), program);
         return arguments;
       }())
 {

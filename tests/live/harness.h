@@ -29,6 +29,9 @@ double now_seconds();  // of the steady clock
 std::string laggard_program();
 std::string workload_program();
 
+// For Child, before exec: an ordinary uid with exactly CAP_BPF and CAP_PERFMON, as ambient capabilities. Needs root.
+void become_ordinary();
+
 // A child with its standard streams as pipes. Killed and reaped at the end of its life.
 class Child {
  public:
@@ -59,7 +62,7 @@ class Child {
 class Workload {
  public:
   // Returns once the scenario stands.
-  explicit Workload(std::vector<std::string> arguments);
+  explicit Workload(std::vector<std::string> arguments, const std::string& program = workload_program());
   ~Workload();
   std::uint32_t pid() const { return number<std::uint32_t>("pid"); }
   std::uint64_t cookie() const { return number<std::uint64_t>("cookie"); }

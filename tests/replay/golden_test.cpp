@@ -22,6 +22,7 @@
 
 #include "base/fd.h"
 #include "cli/session.h"
+#include "replay/recorded.h"
 #include "source/recording.h"
 
 namespace laggard::test {
@@ -29,16 +30,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
-
-std::vector<fs::path> recordings()
-{
-  std::vector<fs::path> paths;
-  for (const auto& entry : fs::directory_iterator(LAGGARD_SOURCE_DIR "/tests/replay"))
-    if (entry.path().extension() == ".laggard")
-      paths.push_back(entry.path());
-  std::ranges::sort(paths);
-  return paths;
-}
 
 Json golden_of(const fs::path& recording)
 {

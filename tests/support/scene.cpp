@@ -304,8 +304,8 @@ SceneSocket& Scene::tcp(SceneProcess& owner)
   sample.connected = true;
   sample.has_file = true;
   sample.opened = now_;
-  sample.rcv_nxt = sample.copied_seq = 1'000'003;
-  sample.snd_una = sample.write_seq = 2'000'003;
+  sample.rcv_nxt = sample.copied_seq = first_position;
+  sample.snd_una = sample.write_seq = first_position + 1'000'000;
   sample.rcv_mss = kMss;
   socket.window(socket.window_bytes);
   return socket;
@@ -320,7 +320,7 @@ SceneSocket& Scene::udp(SceneProcess& owner)
   sample.tuple = {endpoint(0, 0, 0, 0, sample.tuple.local.port), {}};
   sample.connected = false;
   sample.opened = {};
-  sample.rcv_nxt = sample.copied_seq = sample.snd_una = sample.write_seq = sample.rcv_mss = sample.rcv_window_left = 0;
+  sample.snd_una = sample.write_seq = sample.rcv_mss = sample.rcv_window_left = 0;
   sample.rcvbuf_bytes = 212'992;
   return socket;
 }
@@ -421,6 +421,8 @@ void Scene::tick()
   tick.can_attribute = can_attribute;
   attribute(tick);
 
+  if (alter)
+    alter(tick);
   model_.apply(tick);
   std::ranges::move(detector_.evaluate(model_), std::back_inserter(findings_));
   walk_wanted_ = detector_.wants_holders();

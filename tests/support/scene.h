@@ -119,6 +119,8 @@ class Scene {
   const detect::Detector& detector() const { return detector_; }
 
   int attributions = 0;  // begun
+  std::function<void(model::Tick&)> alter;  // each tick, before the model gets it
+  std::uint32_t first_position = 1'000'003;   // what the sequence numbers of new sockets start at; UDP counts datagrams
 
   const std::vector<detect::Finding>& findings() const { return findings_; }  // every line so far
   std::vector<detect::Finding> lines(detect::Phase phase) const;

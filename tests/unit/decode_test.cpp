@@ -90,6 +90,57 @@ TEST(Decode, EveryFieldOfAPooledConnection)
   EXPECT_EQ(sample.idle_since.time_since_epoch(), 13ns);
 }
 
+laggard_growth_record growth_record()
+{
+  laggard_growth_record record{};
+  record.start_ns = 2, record.begin_ns = 3, record.end_ns = 5, record.cookie = 7, record.kernel_pages = 11, record.user_pages = 13;
+  record.lost_pages = 17, record.memory_limit_bytes = 19, record.memory_limit_headroom_bytes = 23, record.tgid = 29;
+  record.flags = LAGGARD_GROWTH_COMPLETE;
+  return record;
+}
+
+TEST(Decode, EveryFieldOfAGrowth)
+{
+  laggard_growth_record unfinished = growth_record();
+  unfinished.flags = 0, unfinished.cookie = 0;
+  const auto tick = decode(raw_tick(tick_record(), growth_record(), unfinished));
+  ASSERT_TRUE(tick) << tick.error().message();
+  ASSERT_EQ(tick->growths.size(), 2U);
+  const model::GrowthSample& sample = tick->growths[0];
+  EXPECT_EQ(sample.process, (model::ProcessId{29, 2}));
+  EXPECT_EQ(sample.begin.time_since_epoch(), 3ns);
+  EXPECT_EQ(sample.end.time_since_epoch(), 5ns);
+  EXPECT_TRUE(sample.complete);
+  EXPECT_EQ(sample.cookie, 7U);
+  EXPECT_EQ(sample.kernel_bytes, 11U * 4096);
+  EXPECT_EQ(sample.user_bytes, 13U * 4096);
+  EXPECT_EQ(sample.lost_bytes, 17U * 4096);
+  EXPECT_EQ(sample.limit_bytes, 19U);
+  EXPECT_EQ(sample.headroom_bytes, 23U);
+  EXPECT_FALSE(tick->growths[1].complete);
+  EXPECT_EQ(tick->growths[1].cookie, 0U);
+}
+
+TEST(Decode, AGrowthOfAnOlderOrANewerWriter)
+{
+  RawTick raw = raw_tick(tick_record());
+  append(raw, growth_record(), sizeof(laggard_growth_record) + 16);
+  append(raw, growth_record(), offsetof(laggard_growth_record, memory_limit_bytes));
+  append(raw, growth_record(), sizeof(laggard_record_header));
+  append(raw, laggard_gone_record{{}, 77, 0});
+  const auto tick = decode(raw);
+  ASSERT_TRUE(tick) << tick.error().message();
+  ASSERT_EQ(tick->growths.size(), 3U);
+  EXPECT_EQ(tick->growths[0].process, (model::ProcessId{29, 2}));
+  EXPECT_TRUE(tick->growths[0].complete);
+  EXPECT_EQ(tick->growths[1].lost_bytes, 17U * 4096);
+  EXPECT_EQ(tick->growths[1].limit_bytes, 0U);
+  EXPECT_FALSE(tick->growths[1].process);
+  EXPECT_FALSE(tick->growths[1].complete);  // what was not said does not count as said
+  EXPECT_EQ(tick->growths[2].kernel_bytes, 0U);
+  EXPECT_EQ(tick->gone.at(0), 77U);
+}
+
 // Each field has a value of its own, so that two that are swapped show.
 laggard_socket_record socket_record()
 {

@@ -19,7 +19,7 @@ const char* const kUsage =
     "  --family 4|6   --proto tcp|udp   --port N (of the listening end)   --rcvbuf BYTES (of the observed end)\n"
     "  --rate BYTES_PER_SEC|max    of the sender      --bytes N           that the sender sends, then it pauses\n"
     "  --bite BYTES --every TIME   of the reader      --call recv|read|recvmsg\n"
-    "  --count N                   sockets (leak-conns, idle-pool) or datagrams   --size BYTES of each message\n"
+    "  --count N                   sockets (leak-conns, idle-pool, one-*) or datagrams   --size BYTES of each message\n"
     "  --cap BYTES                 cache: kept; hoarder: ends the program   --per-second N  --linger TIME  visits\n"
     "  --eof never|seen|eaten      close-wait: never read | read until 0 | one read took the last data and the FIN\n"
     "  --delay-start TIME|command  print ready when connected; begin after TIME or at the command start\n"
@@ -190,6 +190,11 @@ const std::vector<Spec>& scenarios()
       {.name = "hoarder", .help = "reads --rate 3000000 and keeps it, in chunks of --size 65536, up to --cap 512MiB",
        .play = Play::reader, .pace = Pace::arrival, .keep = Keep::everything, .rate = 3'000'000, .size = 65536,
        .cap = 512 << 20},
+      {.name = "one-slow", .help = "--count 200 connections; one is a slow-reader's, --rate 100000, the others are read at once",
+       .play = Play::crowd, .pace = Pace::timed, .rate = 100'000, .bite = 1024, .every = 50ms, .count = 200},
+      {.name = "one-hoarded", .help = "--count 200 connections; one is a hoarder's, --rate 1000000, the others are read at once",
+       .play = Play::crowd, .pace = Pace::arrival, .keep = Keep::everything, .rate = 1'000'000, .count = 200,
+       .size = 65536, .cap = 512 << 20},
       {.name = "leak-conns", .help = "--count 551 connections to one endpoint, each --bytes 1009 unread",
        .play = Play::many, .connected = true, .bytes = 1009, .count = 551},
       {.name = "forked-holder", .help = "--bytes 50021 unread, then a forked child holds the socket, its opener closes",

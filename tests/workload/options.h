@@ -14,7 +14,7 @@ namespace workload {
 constexpr std::uint64_t kUnlimited = UINT64_MAX;
 constexpr std::uint64_t kMostDatagram = 65507;  // 65535 - 8 of UDP - 20 of IPv4
 
-enum class Play { reader, close_wait, fin_wait, orphan, many, visits, long_poll, forked, backlog, leak, exact };
+enum class Play { reader, crowd, close_wait, fin_wait, orphan, many, visits, long_poll, forked, backlog, leak, exact };
 enum class Pace { never, timed, timed_drain, arrival, arrival_peek };  // when a Play::reader reads
 enum class Keep { nothing, everything, up_to_cap };
 

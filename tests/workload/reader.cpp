@@ -58,11 +58,11 @@ void Reader::read_once(World& world, int flags)
     next_ = TimePoint::max();
 }
 
-// Straight into memory that stays, so that what is kept is what was read.
+// Straight into memory that stays and that only the read touches, so that what is kept is what was read.
 void Reader::keep_once(World& world)
 {
   if (room_ == 0) {
-    kept_.push_back(std::make_unique<char[]>(plan_.size));
+    kept_.push_back(std::make_unique_for_overwrite<char[]>(plan_.size));
     room_ = plan_.size;
   }
   char* free = kept_.back().get() + (plan_.size - room_);

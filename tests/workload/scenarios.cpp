@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include <netinet/tcp.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
 
 #include "scenario.h"
 
@@ -100,6 +103,59 @@ class Many : public Scenario {
       }
     }
   }
+};
+
+// One connection is treated as by the Reader, the others are read as soon as something arrives. It is the first of the
+// World's sockets, but neither the first nor the last that was opened.
+class Crowd : public Scenario {
+ public:
+  explicit Crowd(const Options& options) : odd_(make_reader(options)), events_(::epoll_create1(EPOLL_CLOEXEC)) {}
+
+  void connect(World& world) override
+  {
+    for (std::uint64_t index = 0; index < world.options().count; index++)
+      world.open();
+    std::swap(world.sockets().front(), world.sockets()[world.options().count / 2]);
+  }
+
+  void start(World& world) override
+  {
+    for (const Observed& socket : world.sockets()) {
+      const int fd = socket.fd.get();
+      const bool is_odd = fd == world.fd();
+      if (!is_odd)
+        world.send(socket, kUnlimited, kOthersRate);
+      epoll_event event{EPOLLIN, {.fd = fd}};
+      if ((!is_odd || odd_->watched(world) == fd) && ::epoll_ctl(events_.get(), EPOLL_CTL_ADD, fd, &event) != 0)
+        fail_errno("epoll_ctl");
+    }
+    odd_->start(world);
+  }
+  int watched(const World&) const override { return events_.get(); }
+  TimePoint wake() const override { return odd_->wake(); }
+
+  void step(World& world, bool, TimePoint now) override
+  {
+    std::array<epoll_event, 64> ready;
+    const int count = ::epoll_wait(events_.get(), ready.data(), static_cast<int>(ready.size()), 0);
+    bool odd_is_readable = false;
+    for (int index = 0; index < count; index++) {
+      const int fd = ready[static_cast<std::size_t>(index)].data.fd;
+      if (fd == world.fd()) {
+        odd_is_readable = true;
+        continue;
+      }
+      const ssize_t got = world.take(fd, world.scratch(65536).data(), 65536, MSG_DONTWAIT);
+      if (got == 0 || (got < 0 && got != -EAGAIN))
+        ::epoll_ctl(events_.get(), EPOLL_CTL_DEL, fd, nullptr);
+    }
+    odd_->step(world, odd_is_readable, now);
+  }
+
+ private:
+  static constexpr std::uint64_t kOthersRate = 10'000;
+  std::unique_ptr<Scenario> odd_;
+  Fd events_;
 };
 
 class Backlog : public Scenario {
@@ -233,6 +289,8 @@ std::unique_ptr<Scenario> make_scenario(const Options& options)
   switch (options.play) {
     case Play::reader:
       return make_reader(options);
+    case Play::crowd:
+      return std::make_unique<Crowd>(options);
     case Play::close_wait:
       return std::make_unique<CloseWait>();
     case Play::fin_wait:

@@ -7,6 +7,8 @@
 #include <cstdio>
 #include <map>
 #include <tuple>
+#include <utility>
+#include <vector>
 
 #include "base/units.h"
 #include "cli/commands.h"
@@ -207,9 +209,12 @@ int run_explain(const Options& options)
     return fail(kUsage, fmt::format("there is no process {} (pids are those of the host's initial pid namespace)", tgid));
   const model::ProcessId id = process->latest().id;
 
-  // From here on only what symbols need.
+  // From here on only what symbols need. Since Linux 6.15 CAP_PERFMON reads maps, too (kernel/fork.c, may_access_mm).
   auto symbols = identify::Symbols::open(tgid);
-  if (auto dropped = give_up_privileges(options, *setup, {CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH}); !dropped)
+  std::vector<int> for_symbols{CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH};
+  if (!source::live::host_facts().has_sys_ptrace)
+    for_symbols.push_back(CAP_PERFMON);
+  if (auto dropped = give_up_privileges(options, *setup, std::move(for_symbols)); !dropped)
     return fail(kCannotObserve, dropped.error().message());
   StackCollector collector{symbols ? &*symbols : nullptr};
   const source::live::Attribution::Samples taker{[&](const laggard_stack_sample& sample) { collector.stack(sample); },

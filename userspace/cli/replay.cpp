@@ -42,11 +42,13 @@ int run_replay(const Options& options)
     trouble = options.file + " holds no tick";
   if (trouble.empty() && !session.error().empty())
     trouble = options.file + ": " + session.error();
-  session.stop(trouble.empty() ? "end of recording" : trouble);
+  if (trouble.empty() && session.missing_ticks() > 0)
+    trouble = options.file + ": ticks missing within it: " + std::to_string(session.missing_ticks());
   if (!trouble.empty()) {
+    session.cannot_see(trouble);
     std::fprintf(stderr, "laggard: %s\n", trouble.c_str());
-    return session.exit_code() == kFindings ? kFindings : kIncomplete;
   }
+  session.stop(trouble.empty() ? "end of recording" : trouble);
   return session.exit_code();
 }
 

@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "base/seq32.h"
 #include "base/units.h"
 #include "source/decode.h"
 
@@ -33,6 +34,10 @@ bool Session::tick(std::span<const std::byte> raw)
     error_ = decoded.error().message();
     return true;
   }
+  // Every look raises the epoch by one; 0 is unknown.
+  const std::uint32_t epoch_before = model_.last_tick_facts().epoch;
+  if (ticks_ > 0 && epoch_before != 0 && decoded->epoch != epoch_before + 1)
+    missing_ticks_ += seq_after(decoded->epoch, epoch_before) ? decoded->epoch - epoch_before - 1 : 1;
   ticks_++;
   model_.apply(*decoded);
   const std::vector<detect::Finding> findings = detector_.evaluate(model_);
@@ -77,6 +82,11 @@ bool Session::say_degraded()
     message = fmt::format("more than {} interesting sockets: the others are not looked at", model_.options().max_connections);
     evicted_said_ = true;
   }
+  if (missing_ticks_ > missing_ticks_said_) {
+    message = fmt::format("ticks missing from the recording: {}; what happened meanwhile is not known",
+                          missing_ticks_ - missing_ticks_said_);
+    missing_ticks_said_ = missing_ticks_;
+  }
   return message.empty() || !sink_ || sink_->degraded({facts.wall_time, message, fresh});
 }
 
@@ -92,7 +102,7 @@ bool Session::stop(const std::string& reason)
   summary.findings_open = detector_.counts().open;
   summary.sockets_tracked = model_.connections().size();
   summary.lost = facts.lost;
-  summary.incomplete = exit_code() == kIncomplete;
+  summary.incomplete = is_incomplete();
   summary.reason = reason;
   return reader_is_there && (!sink_ || sink_->stopped(summary));
 }
@@ -102,9 +112,13 @@ int Session::exit_code() const
   const detect::Counts& counts = detector_.counts();
   if (options_.fail_on && (counts.any_critical || (counts.any_warning && *options_.fail_on == detect::Severity::Warning)))
     return kFindings;
-  if (!error_.empty() || ticks_ == 0 || model_.last_tick_facts().lost.total() > options_.loss_limit || model_.evicted() > 0)
-    return kIncomplete;
-  return kObserved;
+  return is_incomplete() ? kIncomplete : kObserved;
+}
+
+bool Session::is_incomplete() const
+{
+  return !error_.empty() || ticks_ == 0 || missing_ticks_ > 0 || model_.evicted() > 0 ||
+         model_.last_tick_facts().lost.total() > options_.loss_limit;
 }
 
 int Session::output_ended() const

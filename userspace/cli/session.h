@@ -22,7 +22,10 @@ class Session {
   // False: the reader of our output has left.
   bool tick(std::span<const std::byte> raw);
   bool stop(const std::string& reason);
+  // Says why something could not be looked at, whatever was found: "nothing found" would be a lie from now on.
+  void cannot_see(const std::string& why) { error_ = why; }
   int exit_code() const;
+  bool is_incomplete() const;
   // After started() or tick() said false: 0 where the reader just left, else says what happened on stderr and is 4.
   int output_ended() const;
 
@@ -30,7 +33,8 @@ class Session {
   const std::optional<model::ProcessId>& wants_attribution() const { return detector_.wants_attribution(); }
   const detect::Counts& counts() const { return detector_.counts(); }
   std::uint64_t ticks() const { return ticks_; }
-  const std::string& error() const { return error_; }  // a tick that could not be decoded
+  std::uint64_t missing_ticks() const { return missing_ticks_; }  // between the first and the last
+  const std::string& error() const { return error_; }  // a tick that could not be decoded, or what cannot_see() said
 
  private:
   bool say(const std::vector<detect::Finding>& findings);
@@ -46,6 +50,8 @@ class Session {
   bool skipped_said_ = false;
   bool evicted_said_ = false;
   std::uint64_t ticks_ = 0;
+  std::uint64_t missing_ticks_ = 0;
+  std::uint64_t missing_ticks_said_ = 0;
   std::string error_;
 };
 

@@ -42,12 +42,14 @@ int observe(const Options& options, LiveSetup& setup, Session& session, source::
     return goes_on;
   });
   if (!ended) {
+    session.cannot_see(ended.error().message());
     session.stop("cannot observe any more");
     return cannot(ended.error());
   }
   reason = *ended;
   if (!trouble.empty()) {
     std::fprintf(stderr, "laggard: %s\n", trouble.c_str());
+    session.cannot_see(trouble);
     session.stop("the recording cannot be written");
     return kIncomplete;
   }

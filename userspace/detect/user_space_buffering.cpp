@@ -18,6 +18,7 @@ namespace {
 constexpr std::size_t kMaxExamples = 5;
 
 struct Blamed {
+  std::uint64_t cookie;
   std::optional<model::Tuple> socket;  // absent: closed before we could look
   std::uint64_t bytes;
 };
@@ -28,13 +29,13 @@ std::vector<Blamed> blamed_by(const Context& context, const MemoryGrowth& growth
   std::vector<Blamed> blamed;
   if (growth.attribution != nullptr) {
     for (const model::Attribution::Share& share : growth.attribution->sockets)
-      blamed.push_back({share.tuple, share.kernel_bytes + share.user_bytes});
+      blamed.push_back({share.cookie, share.tuple, share.kernel_bytes + share.user_bytes});
   } else {
     for (const auto& [cookie, connection] : context.model.connections())
       if (connection.latest().reader_tgid == growth.process->latest().id.tgid && connection.recent_read_bytes() > 0)
-        blamed.push_back({connection.latest().tuple, connection.recent_read_bytes()});
+        blamed.push_back({cookie, connection.latest().tuple, connection.recent_read_bytes()});
   }
-  std::ranges::stable_sort(blamed, std::greater{}, &Blamed::bytes);
+  std::ranges::sort(blamed, [](const Blamed& a, const Blamed& b) { return a.bytes != b.bytes ? a.bytes > b.bytes : a.cookie < b.cookie; });
   return blamed;
 }
 

@@ -2,8 +2,26 @@
 #include "model/model.h"
 
 #include <algorithm>
+#include <tuple>
 
 namespace laggard::model {
+namespace {
+
+// An announcement and the sweep of one socket tell different things, and each record has its own time: the announcement of an
+// epoch that ended comes before what the next one shows, wherever the two stand in the tick. Nearly always sorted already.
+std::vector<const SocketSample*> oldest_first(const std::vector<SocketSample>& samples)
+{
+  std::vector<const SocketSample*> sorted;
+  sorted.reserve(samples.size());
+  for (const SocketSample& sample : samples)
+    sorted.push_back(&sample);
+  const auto when = [](const SocketSample* sample) { return std::tuple(sample->time, sample->read_epoch, sample->cookie); };
+  if (!std::ranges::is_sorted(sorted, {}, when))
+    std::ranges::stable_sort(sorted, {}, when);
+  return sorted;
+}
+
+}  // namespace
 
 void Model::apply(const Tick& tick)
 {
@@ -34,7 +52,8 @@ void Model::apply_sockets(const Tick& tick)
   if (tick.swept)
     listeners_.clear();
   std::unordered_set<std::uint64_t> present;
-  for (const SocketSample& sample : tick.sockets) {
+  for (const SocketSample* const one : oldest_first(tick.sockets)) {
+    const SocketSample& sample = *one;
     if (tick.swept)
       present.insert(sample.cookie);
     if (sample.is_listener())
@@ -47,7 +66,7 @@ void Model::apply_sockets(const Tick& tick)
       }
       known = connections_.try_emplace(sample.cookie).first;
     }
-    // An announcement and the sweep can cross: never go back in time.
+    // An announcement and the sweep of the tick before can cross: never go back in time.
     if (sample.time >= known->second.latest().time)
       known->second.observe(sample, options_);
   }
@@ -168,22 +187,20 @@ const Connection* Model::peer_of(const Connection& connection) const
   const SocketSample& end = connection.latest();
   if (end.transport != Transport::Tcp)
     return nullptr;
-  const Connection* peer = nullptr;
+  const Connection* elsewhere = nullptr;
+  int others = 0;
   auto [begin, last] = senders_.equal_range(end.tuple.reversed());
   for (auto it = begin; it != last; ++it) {
     const Connection& candidate = connections_.at(it->second);
-    // Loopback addresses mean something within one namespace only; other addresses may repeat between containers.
     if (candidate.latest().netns == end.netns)
       return &candidate;
-    const std::uint8_t first = end.tuple.local.address.bytes[0];
-    const bool loopback = end.tuple.local.address.is_ipv6 ? to_string(end.tuple.local.address) == "::1" : first == 127;
-    if (loopback)
-      continue;
-    if (peer != nullptr)
-      return nullptr;
-    peer = &candidate;
+    elsewhere = &candidate;
+    others++;
   }
-  return peer;
+  // Loopback addresses mean something within one namespace only; other addresses may repeat between containers.
+  const std::uint8_t first = end.tuple.local.address.bytes[0];
+  const bool loopback = end.tuple.local.address.is_ipv6 ? to_string(end.tuple.local.address) == "::1" : first == 127;
+  return others == 1 && !loopback ? elsewhere : nullptr;
 }
 
 bool Model::is_server_side(const SocketSample& sample) const

@@ -398,12 +398,15 @@ bool shorten(Fields& fields)
   } else if (auto* numbers = std::get_if<std::vector<std::uint64_t>>(&longest->value)) {
     numbers->resize((numbers->size() + 1) / 2);
   } else if (auto* texts = std::get_if<std::vector<std::string>>(&longest->value)) {
-    const auto element = std::ranges::max_element(*texts, {}, &std::string::size);
-    // Several short clauses say more than one long one.
-    if (element->size() > kNeverShortenedBytes * 4 || texts->size() == 1)
-      cut(*element);
-    else
+    const std::size_t most = std::ranges::max_element(*texts, {}, &std::string::size)->size();
+    // Several short clauses say more than one long one. All long ones at once: each time the line is written anew.
+    if (most > kNeverShortenedBytes * 4 || texts->size() == 1) {
+      for (std::string& one : *texts)
+        if (one.size() > most / 2)
+          cut(one);
+    } else {
       texts->resize(texts->size() * 3 / 4);
+    }
   }
   if (fields.back().name != "laggard.quality.shortened")
     fields.push_back({{}, "laggard.quality.shortened", true});

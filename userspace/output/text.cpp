@@ -97,7 +97,7 @@ class TextSink final : public Sink {
 
   bool explanation(const Explanation& explanation) override
   {
-    constexpr std::size_t kMaxSockets = 10;
+    constexpr std::size_t kMaxSockets = 10, kMaxFrameLines = 4;
     std::string out = wrap(ours(explanation_message(explanation)), width_, 0, 2);
     const auto line = [&](std::string_view text, std::size_t indent) { out += wrap(ours(text), width_, indent, indent + 4); };
     if (explanation.limit_eta_seconds && *explanation.limit_eta_seconds < 86400)
@@ -113,10 +113,11 @@ class TextSink final : public Sink {
       line(fmt::format("{} with no socket", format_bytes(static_cast<double>(explanation.other_bytes))), 2);
     if (!explanation.stacks.empty())
       out += "\nby stack, innermost call first\n";
+    const auto bounded = [&](const std::string& text) { return fit(text, kMaxFrameLines * width_, "…"); };
     for (const Explanation::Stack& stack : explanation.stacks) {
-      line(explanation_stack_message(explanation, stack), 2);
+      line(bounded(explanation_stack_message(explanation, stack)), 2);
       for (const Explanation::Frame& frame : stack.frames)
-        line(frame_words(frame), 6);
+        line(bounded(frame_words(frame)), 6);
     }
     for (const std::string& missing : explanation.missing)
       line("not visible: " + visible(missing), 0);

@@ -101,16 +101,28 @@ std::string explanation_stack_message(const Explanation& explanation, const Expl
                      stack.frames.empty() ? "code that could not be told" : frame_words(stack.frames.front()));
 }
 
+namespace {
+
+// A program chooses its names, and how long they are. Go's may be over 1 KB; of this no line carries more than one.
+constexpr std::size_t kMaxNameBytes = 4096;
+
+std::string name_words(std::string_view name)
+{
+  return visible(utf8_prefix(name, kMaxNameBytes)) + (name.size() > kMaxNameBytes ? "…" : "");
+}
+
+}  // namespace
+
 std::string frame_words(const Explanation::Frame& frame)
 {
   const std::string module = frame.module.substr(frame.module.rfind('/') + 1);
-  std::string text = !frame.symbol.empty() ? fmt::format("{}+{:#x}", visible(frame.symbol), frame.symbol_offset)
+  std::string text = !frame.symbol.empty() ? fmt::format("{}+{:#x}", name_words(frame.symbol), frame.symbol_offset)
                      : !module.empty()     ? fmt::format("{:#x}", frame.module_offset)
                                            : fmt::format("{:#x}", frame.address);
   if (!module.empty())
-    text += fmt::format(" ({})", visible(module));
+    text += fmt::format(" ({})", name_words(module));
   if (!frame.source.empty())
-    text += fmt::format(" at {}", visible(frame.source));
+    text += fmt::format(" at {}", name_words(frame.source));
   return text;
 }
 
