@@ -63,6 +63,42 @@ TEST(Incidents, TheVictimPointsToTheGuiltyEnd)
   EXPECT_FALSE(now.symptom_of);
 }
 
+// What all lines about a finding named as its cause, one after the other.
+std::vector<std::uint64_t> causes_of(const Scene& scene, Kind kind)
+{
+  std::vector<std::uint64_t> causes;
+  for (const Finding& finding : scene.findings())
+    if (finding.kind == kind && finding.symptom_of && (causes.empty() || causes.back() != *finding.symptom_of))
+      causes.push_back(*finding.symptom_of);
+  return causes;
+}
+
+TEST(Incidents, TheVictimOfAReaderThatStopsHasOneCause)
+{
+  BothEnds it;
+  it.receiver.drains(65'536, 100);
+  it.scene.run(20s);
+  EXPECT_THAT(it.scene.findings(), IsEmpty());
+  it.receiver.reads(0, 0);
+  it.scene.run(60s);
+  ASSERT_THAT(it.scene.opened(Kind::StalledReader), SizeIs(1));
+  EXPECT_THAT(it.scene.opened(Kind::SlowReader), IsEmpty());
+  EXPECT_THAT(causes_of(it.scene, Kind::RemoteSlowReader), ElementsAre(it.scene.opened(Kind::StalledReader)[0].id));
+}
+
+TEST(Incidents, WhereASlowReaderStopsTheVictimsCauseChangesOnce)
+{
+  BothEnds it;
+  it.receiver.reads(9'000, 100);
+  it.scene.run(40s);
+  ASSERT_THAT(it.scene.opened(Kind::SlowReader), SizeIs(1));
+  it.receiver.reads(0, 0);
+  it.scene.run(60s);
+  ASSERT_THAT(it.scene.opened(Kind::StalledReader), SizeIs(1));
+  EXPECT_THAT(causes_of(it.scene, Kind::RemoteSlowReader),
+              ElementsAre(it.scene.opened(Kind::SlowReader)[0].id, it.scene.opened(Kind::StalledReader)[0].id));
+}
+
 TEST(Incidents, MemoryThatFillsUpBehindAReaderFollowsFromIt)
 {
   BothEnds it;

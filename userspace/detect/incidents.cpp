@@ -6,7 +6,6 @@
 namespace laggard::detect {
 namespace {
 
-bool is_about_a_reader(Kind kind) { return kind == Kind::StalledReader || kind == Kind::SlowReader; }
 bool is_about_memory(Kind kind) { return kind == Kind::UserSpaceBuffering || kind == Kind::HeapGrowth; }
 
 // The chain within one program: a lower rank causes a higher one.
@@ -39,9 +38,11 @@ class Linker {
 
   std::map<std::uint64_t, Links> run()
   {
-    for (const OpenFinding& finding : open_)
-      if (is_about_a_reader(finding.subject->kind))
-        link_victims(finding);
+    // Where one that was slow has stopped both are open for a while: the victim's cause changes once, and not back.
+    for (const Kind kind : {Kind::StalledReader, Kind::SlowReader})
+      for (const OpenFinding& finding : open_)
+        if (finding.subject->kind == kind)
+          link_victims(finding);
     for (const OpenFinding& finding : open_)
       link_within_program(finding);
     return std::move(links_);

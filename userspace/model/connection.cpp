@@ -116,6 +116,14 @@ void Connection::end_tick(const ModelOptions& options)
   last_look_ = look;
 }
 
+Duration Connection::send_lag_at(MonoTime when) const
+{
+  for (const SendLook& look : send_history_)
+    if (look.time >= when)
+      return std::max(look.lag - (look.time - when), Duration{});
+  return send_history_.empty() ? Duration{} : send_history_.back().lag;
+}
+
 int Connection::moves_in_history() const
 {
   int moves = 0;

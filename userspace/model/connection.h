@@ -64,6 +64,8 @@ class Connection {
   // taken. Empty where it took all of them for a window.
   const std::vector<SendLook>& send_history() const { return send_history_; }
   MonoTime sending_since() const { return sending_since_; }
+  // How old the oldest byte was then that the peer had not taken, at least, as far back as send_history() goes.
+  Duration send_lag_at(MonoTime when) const;
   // Listening: the accept queue has not been seen empty since then; unknown where it is empty now.
   MonoTime backlog_since() const { return backlog_since_; }
 
