@@ -161,6 +161,40 @@ TEST(Incidents, AnotherEndpointOfTheSameProgramStandsAlone)
   EXPECT_THAT(last_line(it.scene, it.scene.opened(Kind::StalledReader).at(0).id).symptoms, IsEmpty());
 }
 
+// A UDP service that stops reading, and loses what comes from then on.
+TEST(Incidents, DatagramsAreLostBecauseNobodyReads)
+{
+  Scene scene;
+  SceneSocket& socket = scene.udp(scene.process(17, "resolver"));
+  socket.reads(100, 1000).arrives(50'000);
+  scene.run(10s);
+  socket.reads(100, 0);
+  scene.run(30s);
+  ASSERT_THAT(scene.opened(Kind::StalledReader), SizeIs(1));
+  ASSERT_THAT(scene.opened(Kind::UdpReceiveOverflow), SizeIs(1));
+  const Finding overflow = last_line(scene, scene.opened(Kind::UdpReceiveOverflow)[0].id);
+  const Finding stalled = last_line(scene, scene.opened(Kind::StalledReader)[0].id);
+  EXPECT_EQ(overflow.symptom_of, stalled.id);
+  EXPECT_THAT(stalled.symptoms, ElementsAre(overflow.id));
+}
+
+TEST(Incidents, AnUnreadStreamDoesNotExplainLostDatagramsAtThePortOfTheSameNumber)
+{
+  Scene scene;
+  SceneProcess& server = scene.process(17, "resolver");
+  SceneSocket& datagrams = scene.udp(server);
+  SceneSocket& stream = scene.tcp(server);
+  stream.sample.tuple.local = datagrams.sample.tuple.local;
+  stream.sample.accepted = true;
+  stream.sample.connected = false;
+  stream.arrive(1000);
+  datagrams.reads(1000, 100).arrives(1e6);
+  scene.run(30s);
+  ASSERT_THAT(scene.opened(Kind::StalledReader), SizeIs(1));
+  ASSERT_THAT(scene.opened(Kind::UdpReceiveOverflow), SizeIs(1));
+  EXPECT_THAT(causes_of(scene, Kind::UdpReceiveOverflow), IsEmpty());
+}
+
 TEST(Incidents, ACauseThatEndsIsPointedToNoMore)
 {
   StuckServer it;

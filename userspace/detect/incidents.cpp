@@ -14,6 +14,7 @@ std::optional<int> rank_of(Kind kind)
   switch (kind) {
     case Kind::StalledReader: return 0;
     case Kind::SlowReader: return 1;
+    case Kind::UdpReceiveOverflow: return 2;
     case Kind::CloseWait: return 2;
     case Kind::AcceptBacklog: return 3;
     default: return std::nullopt;
@@ -25,7 +26,7 @@ bool same_program_and_endpoint(const Subject& a, const Subject& b)
   // A listener may be bound to every address, its connections are each to one.
   const bool same_address = a.endpoint.address == b.endpoint.address || a.endpoint.address.is_unspecified() ||
                             b.endpoint.address.is_unspecified();
-  return a.process == b.process && a.netns == b.netns && a.server_side == b.server_side &&
+  return a.process == b.process && a.netns == b.netns && a.transport == b.transport && a.server_side == b.server_side &&
          a.endpoint.port == b.endpoint.port && same_address;
 }
 
