@@ -55,7 +55,7 @@ class Linker {
     for (std::uint64_t cookie : *reader.members) {
       const model::Connection* end = model_.find(cookie);
       const model::Connection* sender = end != nullptr ? model_.peer_of(*end) : nullptr;
-      if (sender == nullptr)
+      if (sender == nullptr || sender->send().empty())
         continue;
       for (const OpenFinding& other : open_) {
         if (other.subject->kind == Kind::RemoteSlowReader && other.members->contains(sender->latest().cookie)) {

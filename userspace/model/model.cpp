@@ -25,7 +25,7 @@ void Model::apply(const Tick& tick)
   apply_holders(tick);
   apply_processes(tick);
   apply_growths(tick);
-  index_senders();
+  index_ends();
 }
 
 void Model::apply_sockets(const Tick& tick)
@@ -137,12 +137,12 @@ void Model::apply_growths(const Tick& tick)
       process->second.attribute(std::move(attribution));
 }
 
-void Model::index_senders()
+void Model::index_ends()
 {
-  senders_.clear();
+  ends_.clear();
   for (const auto& [cookie, connection] : connections_)
-    if (!connection.send().empty())
-      senders_.emplace(connection.latest().tuple, cookie);
+    if (connection.latest().transport == Transport::Tcp && (!connection.send().empty() || known(connection.standing_since())))
+      ends_.emplace(connection.latest().tuple, cookie);
 }
 
 const Connection* Model::find(std::uint64_t cookie) const
@@ -169,7 +169,7 @@ const Connection* Model::peer_of(const Connection& connection) const
   if (end.transport != Transport::Tcp)
     return nullptr;
   const Connection* peer = nullptr;
-  auto [begin, last] = senders_.equal_range(end.tuple.reversed());
+  auto [begin, last] = ends_.equal_range(end.tuple.reversed());
   for (auto it = begin; it != last; ++it) {
     const Connection& candidate = connections_.at(it->second);
     // Loopback addresses mean something within one namespace only; other addresses may repeat between containers.
