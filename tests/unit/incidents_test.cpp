@@ -112,7 +112,9 @@ TEST(Incidents, MemoryThatFillsUpBehindAReaderFollowsFromIt)
 TEST(Incidents, AnotherProgramsMemoryStandsAlone)
 {
   BothEnds it;
-  it.scene.process(19, "leaker").anon_bytes = [](double t) { return 50e6 + 1e6 * t; };
+  SceneProcess& leaker = it.scene.process(19, "leaker");
+  it.scene.tcp(leaker);
+  leaker.anon_bytes = [](double t) { return 50e6 + 1e6 * t; };
   it.scene.run(90s);
   ASSERT_THAT(it.scene.opened(Kind::HeapGrowth), SizeIs(1));
   EXPECT_FALSE(it.scene.opened(Kind::HeapGrowth)[0].symptom_of);

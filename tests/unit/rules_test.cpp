@@ -445,7 +445,9 @@ TEST(UserSpaceBuffering, AProcessThatDiscardsWhatItReadsIsSilent)
 TEST(UserSpaceBuffering, GrowthWithoutReadingIsAnotherFinding)
 {
   Scene scene;
-  scene.process(17, "leaker").anon_bytes = [](double t) { return 1e6 * t; };
+  SceneProcess& leaker = scene.process(17, "leaker");
+  scene.tcp(leaker);
+  leaker.anon_bytes = [](double t) { return 1e6 * t; };
   scene.run(90s);
   EXPECT_THAT(scene.opened(Kind::UserSpaceBuffering), IsEmpty());
   EXPECT_THAT(scene.opened(Kind::HeapGrowth), SizeIs(1));

@@ -80,7 +80,8 @@ void judge_memory(const Context& context, Kind kind, std::vector<Verdict>& verdi
     const MemoryGrowth growth = memory_growth_of(context, process);
     const model::MemoryTrend& trend = growth.trend;
     const double needed = static_cast<double>(context.thresholds.memory_growth_bytes) / (open ? 2 : 1);
-    if (!trend.covers_window || trend.growth_bytes < needed || !trend.significant || !trend.goes_on)
+    if (!trend.covers_window || trend.growth_bytes < needed || !trend.significant || !trend.goes_on ||
+        !context.model.uses_sockets(id))
       continue;
     const Cause cause = cause_of(context, growth, open);
     // One request serves both kinds.

@@ -77,9 +77,12 @@ void Model::apply_holders(const Tick& tick)
   if (!tick.walked_holders)
     return;
   std::unordered_map<std::uint64_t, std::vector<ProcessId>> holders;
-  for (const Holder& holder : tick.holders)
+  socket_holders_.clear();
+  for (const Holder& holder : tick.holders) {
+    socket_holders_.insert(holder.process);
     if (connections_.contains(holder.cookie) || pools_.find(holder.cookie) != nullptr)
       holders[holder.cookie].push_back(holder.process);
+  }
   pools_.set_holders(holders, now_);
   for (auto& [cookie, connection] : connections_) {
     std::vector<ProcessId> processes;
@@ -161,6 +164,13 @@ const Process* Model::find_tgid(std::uint32_t tgid) const
 {
   auto found = by_tgid_.find(tgid);
   return found == by_tgid_.end() ? nullptr : find(found->second);
+}
+
+bool Model::uses_sockets(ProcessId id) const
+{
+  const Process* process = find(id);
+  return (process != nullptr && process->latest().read_bytes > 0) || socket_holders_.contains(id) ||
+         std::ranges::any_of(connections_, [id](const auto& entry) { return entry.second.process() == id; });
 }
 
 const Connection* Model::peer_of(const Connection& connection) const

@@ -35,6 +35,9 @@ class Model {
   const Process* find(ProcessId id) const;
   const Process* find_tgid(std::uint32_t tgid) const;
 
+  // Does it hold or read a TCP or UDP socket, or has it since we look?
+  bool uses_sockets(ProcessId id) const;
+
   // Why a socket is not among the connections any more, as far as this tick knows.
   bool was_destroyed(std::uint64_t cookie) const { return destroyed_.contains(cookie); }
 
@@ -65,6 +68,7 @@ class Model {
   Pools pools_;
   std::unordered_map<ProcessId, Process> processes_;
   std::unordered_map<std::uint32_t, ProcessId> by_tgid_;
+  std::unordered_set<ProcessId> socket_holders_;  // as of the last walk
   std::unordered_set<std::uint64_t> destroyed_;
   std::set<std::pair<std::uint32_t, std::uint16_t>> listeners_;  // (netns, port)
   std::multimap<Tuple, std::uint64_t> ends_;  // of TCP connections where something waits
