@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "support/scene.h"
 
 namespace laggard::test {
@@ -237,6 +239,19 @@ TEST(HeapGrowth, AnySocketMakesItOurBusiness)
     scene.run(90s);
     EXPECT_THAT(scene.opened(Kind::HeapGrowth), SizeIs(1)) << static_cast<int>(has);
   }
+}
+
+// As a heap that is enlarged by some megabytes every few seconds.
+TEST(HeapGrowth, AStepwiseLeakIsOneFindingThatStaysOpen)
+{
+  for (const double rate : {0.5e6, 1e6, 3e6})
+    for (const double seconds_per_step : {2.0, 4.0, 7.0}) {
+      Grower it;
+      it.process.anon_bytes = [=](double t) { return 50e6 + rate * seconds_per_step * std::floor(t / seconds_per_step); };
+      it.scene.run(300s);
+      EXPECT_THAT(it.scene.opened(Kind::HeapGrowth), SizeIs(1)) << rate << " B/s, every " << seconds_per_step << " s";
+      EXPECT_THAT(it.scene.lines(detect::Phase::Resolved), IsEmpty()) << rate << " B/s, every " << seconds_per_step << " s";
+    }
 }
 
 TEST(HeapGrowth, WithoutAttributionOnlyAProcessThatReadsNothingIsAccused)
