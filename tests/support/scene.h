@@ -154,7 +154,7 @@ class Scene {
   std::list<SceneSocket> sockets_;
   std::vector<model::SocketSample> announced_;
   std::vector<std::uint64_t> gone_;
-  bool walk_wanted_ = false;
+  bool walk_wanted_ = true;
   std::optional<model::ProcessId> attributed_;
   MonoTime attributed_since_;
   double attributed_from_bytes_ = 0;

@@ -92,6 +92,24 @@ TEST(Connection, EmptinessUnderAClosedWindowIsNotADrain)
   EXPECT_FALSE(known(connection.standing_since()));
 }
 
+// curl --limit-rate takes all there is, which is what its window had let in, and pauses: the rest waits at the sender.
+TEST(Connection, NorIsAMinimumOfZeroInAnEpochAtWhoseEndTheWindowIsShut)
+{
+  Connection connection;
+  connection.observe(look(1s, 90'000), kOptions);
+  SocketSample again = look_with_minimum(2s, 90'000, 2, 0);
+  again.rcv_window_left = 1447;
+  connection.observe(again, kOptions);
+  EXPECT_EQ(connection.standing_since(), at(1s));
+  EXPECT_EQ(connection.history().size(), 2U);
+  again.time = at(3s);
+  again.rcv_window_left = 1448;
+  connection.observe(again, kOptions);  // the same epoch, which was judged
+  EXPECT_EQ(connection.standing_since(), at(1s));
+  connection.observe(look_with_minimum(4s, 90'000, 3, 0), kOptions);
+  EXPECT_EQ(connection.standing_since(), at(4s));
+}
+
 // The kernel side reports the minimum of a closed window only where it proves something; a read that found nothing does.
 TEST(Connection, AReadThatFoundNothingProvesEmptinessEvenUnderAClosedWindow)
 {

@@ -63,6 +63,42 @@ TEST(Incidents, TheVictimPointsToTheGuiltyEnd)
   EXPECT_FALSE(now.symptom_of);
 }
 
+// What all lines about a finding named as its cause, one after the other.
+std::vector<std::uint64_t> causes_of(const Scene& scene, Kind kind)
+{
+  std::vector<std::uint64_t> causes;
+  for (const Finding& finding : scene.findings())
+    if (finding.kind == kind && finding.symptom_of && (causes.empty() || causes.back() != *finding.symptom_of))
+      causes.push_back(*finding.symptom_of);
+  return causes;
+}
+
+TEST(Incidents, TheVictimOfAReaderThatStopsHasOneCause)
+{
+  BothEnds it;
+  it.receiver.drains(65'536, 100);
+  it.scene.run(20s);
+  EXPECT_THAT(it.scene.findings(), IsEmpty());
+  it.receiver.reads(0, 0);
+  it.scene.run(60s);
+  ASSERT_THAT(it.scene.opened(Kind::StalledReader), SizeIs(1));
+  EXPECT_THAT(it.scene.opened(Kind::SlowReader), IsEmpty());
+  EXPECT_THAT(causes_of(it.scene, Kind::RemoteSlowReader), ElementsAre(it.scene.opened(Kind::StalledReader)[0].id));
+}
+
+TEST(Incidents, WhereASlowReaderStopsTheVictimsCauseChangesOnce)
+{
+  BothEnds it;
+  it.receiver.reads(9'000, 100);
+  it.scene.run(40s);
+  ASSERT_THAT(it.scene.opened(Kind::SlowReader), SizeIs(1));
+  it.receiver.reads(0, 0);
+  it.scene.run(60s);
+  ASSERT_THAT(it.scene.opened(Kind::StalledReader), SizeIs(1));
+  EXPECT_THAT(causes_of(it.scene, Kind::RemoteSlowReader),
+              ElementsAre(it.scene.opened(Kind::SlowReader)[0].id, it.scene.opened(Kind::StalledReader)[0].id));
+}
+
 TEST(Incidents, MemoryThatFillsUpBehindAReaderFollowsFromIt)
 {
   BothEnds it;
@@ -76,7 +112,9 @@ TEST(Incidents, MemoryThatFillsUpBehindAReaderFollowsFromIt)
 TEST(Incidents, AnotherProgramsMemoryStandsAlone)
 {
   BothEnds it;
-  it.scene.process(19, "leaker").anon_bytes = [](double t) { return 50e6 + 1e6 * t; };
+  SceneProcess& leaker = it.scene.process(19, "leaker");
+  it.scene.tcp(leaker);
+  leaker.anon_bytes = [](double t) { return 50e6 + 1e6 * t; };
   it.scene.run(90s);
   ASSERT_THAT(it.scene.opened(Kind::HeapGrowth), SizeIs(1));
   EXPECT_FALSE(it.scene.opened(Kind::HeapGrowth)[0].symptom_of);
@@ -123,6 +161,40 @@ TEST(Incidents, AnotherEndpointOfTheSameProgramStandsAlone)
   ASSERT_THAT(it.scene.opened(Kind::CloseWait), SizeIs(1));
   EXPECT_FALSE(it.scene.opened(Kind::CloseWait)[0].symptom_of);
   EXPECT_THAT(last_line(it.scene, it.scene.opened(Kind::StalledReader).at(0).id).symptoms, IsEmpty());
+}
+
+// A UDP service that stops reading, and loses what comes from then on.
+TEST(Incidents, DatagramsAreLostBecauseNobodyReads)
+{
+  Scene scene;
+  SceneSocket& socket = scene.udp(scene.process(17, "resolver"));
+  socket.reads(100, 1000).arrives(50'000);
+  scene.run(10s);
+  socket.reads(100, 0);
+  scene.run(30s);
+  ASSERT_THAT(scene.opened(Kind::StalledReader), SizeIs(1));
+  ASSERT_THAT(scene.opened(Kind::UdpReceiveOverflow), SizeIs(1));
+  const Finding overflow = last_line(scene, scene.opened(Kind::UdpReceiveOverflow)[0].id);
+  const Finding stalled = last_line(scene, scene.opened(Kind::StalledReader)[0].id);
+  EXPECT_EQ(overflow.symptom_of, stalled.id);
+  EXPECT_THAT(stalled.symptoms, ElementsAre(overflow.id));
+}
+
+TEST(Incidents, AnUnreadStreamDoesNotExplainLostDatagramsAtThePortOfTheSameNumber)
+{
+  Scene scene;
+  SceneProcess& server = scene.process(17, "resolver");
+  SceneSocket& datagrams = scene.udp(server);
+  SceneSocket& stream = scene.tcp(server);
+  stream.sample.tuple.local = datagrams.sample.tuple.local;
+  stream.sample.accepted = true;
+  stream.sample.connected = false;
+  stream.arrive(1000);
+  datagrams.reads(1000, 100).arrives(1e6);
+  scene.run(30s);
+  ASSERT_THAT(scene.opened(Kind::StalledReader), SizeIs(1));
+  ASSERT_THAT(scene.opened(Kind::UdpReceiveOverflow), SizeIs(1));
+  EXPECT_THAT(causes_of(scene, Kind::UdpReceiveOverflow), IsEmpty());
 }
 
 TEST(Incidents, ACauseThatEndsIsPointedToNoMore)

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "support/scene.h"
 
 namespace laggard::test {
@@ -153,6 +155,7 @@ TEST(Attribution, OneSuspectAtATimeTheFastestFirst)
   Grower it;
   it.process.grows_with = {{&it.busy, 1, 0}};
   SceneProcess& faster = it.scene.process(18, "faster");
+  it.scene.tcp(faster);
   faster.anon_bytes = [](double t) { return 3e6 * t; };
   it.scene.run(60s);
   ASSERT_THAT(it.scene.findings(), testing::Not(IsEmpty()));
@@ -198,6 +201,57 @@ TEST(Attribution, TheHostsMemoryDecidesWhereItIsLess)
   const Finding found = it.scene.opened(Kind::HeapGrowth).at(0);
   EXPECT_EQ(found.severity, Severity::Critical);
   EXPECT_FALSE(has_evidence(found, "memory_limit_bytes"));
+}
+
+// A compiler, a machine that boots: no connection, no business of ours.
+TEST(HeapGrowth, AProcessWithoutASocketIsNotEvenTraced)
+{
+  for (const bool can_attribute : {true, false}) {
+    Scene scene;
+    scene.can_attribute = can_attribute;
+    scene.tcp(scene.process(17, "bystander")).arrives(1e5).drains(16'384, 100);
+    scene.process(18, "compiler").anon_bytes = [](double t) { return 5e6 * t; };
+    scene.run(90s);
+    EXPECT_THAT(scene.findings(), IsEmpty());
+    EXPECT_EQ(scene.attributions, 0);
+  }
+}
+
+TEST(HeapGrowth, AnySocketMakesItOurBusiness)
+{
+  enum class Has { Listener, IdleConnection, InheritedSocket, ReadOnceLongAgo };
+  for (const Has has : {Has::Listener, Has::IdleConnection, Has::InheritedSocket, Has::ReadOnceLongAgo}) {
+    Scene scene;
+    SceneProcess& process = scene.process(18, "server");
+    SceneSocket& socket = scene.tcp(has == Has::InheritedSocket ? scene.process(17, "parent") : process);
+    if (has == Has::Listener)
+      socket.sample.state = model::TcpState::Listen;
+    if (has == Has::InheritedSocket)
+      socket.holders.push_back(process.id);
+    if (has == Has::ReadOnceLongAgo) {
+      socket.arrive(1);
+      socket.read(1);
+      scene.run(2s);
+      scene.destroy(socket);
+    }
+    process.anon_bytes = [](double t) { return 5e6 * t; };
+    scene.can_attribute = true;
+    scene.run(90s);
+    EXPECT_THAT(scene.opened(Kind::HeapGrowth), SizeIs(1)) << static_cast<int>(has);
+  }
+}
+
+// As a heap that is enlarged by some megabytes every few seconds.
+TEST(HeapGrowth, AStepwiseLeakIsOneFindingThatStaysOpen)
+{
+  for (const double rate : {0.5e6, 1e6, 3e6})
+    for (const double seconds_per_step : {2.0, 4.0, 7.0}) {
+      Grower it;
+      it.process.anon_bytes = [=](double t) { return 50e6 + rate * seconds_per_step * std::floor(t / seconds_per_step); };
+      it.scene.run(300s);
+      EXPECT_THAT(it.scene.opened(Kind::HeapGrowth), SizeIs(1)) << rate << " B/s, every " << seconds_per_step << " s";
+      EXPECT_THAT(it.scene.lines(detect::Phase::Resolved), IsEmpty()) << rate << " B/s, every " << seconds_per_step << " s";
+    }
 }
 
 TEST(HeapGrowth, WithoutAttributionOnlyAProcessThatReadsNothingIsAccused)

@@ -307,6 +307,54 @@ TEST(RemoteSlowReader, AConnectionWhosePeerTakesEverythingKeepsNoHistory)
   EXPECT_EQ(connection->send_history().capacity(), 0U);
 }
 
+// A sender here and a reader here that never reads.
+struct BothHere {
+  explicit BothHere(detect::DetectorOptions options = {}) : scene(std::move(options))
+  {
+    Scene::connect(sender, receiver);
+    sender.sends(1e6);
+  }
+  Scene scene;
+  SceneSocket& sender = scene.tcp(scene.process(17, "producer"));
+  SceneSocket& receiver = scene.tcp(scene.process(18, "consumer"));
+
+  Duration found_after() const
+  {
+    const auto found = scene.opened(Kind::RemoteSlowReader);
+    return found.empty() ? Duration::max() : found[0].time - WallTime{1'700'000'000s};
+  }
+};
+
+TEST(RemoteSlowReader, WhereTheReaderIsHereItIsNamedFirst)
+{
+  BothHere it;
+  it.scene.run(40s);
+  ASSERT_THAT(it.scene.opened(Kind::StalledReader), SizeIs(1));
+  const auto victims = it.scene.opened(Kind::RemoteSlowReader);
+  ASSERT_THAT(victims, SizeIs(1));
+  EXPECT_EQ(victims[0].symptom_of, it.scene.opened(Kind::StalledReader)[0].id);
+  EXPECT_LE(it.found_after(), 13s);
+}
+
+TEST(RemoteSlowReader, AReaderHereThatIsNotGuiltyAfterAllHoldsItBackForNoLongerThanAStallTakes)
+{
+  detect::DetectorOptions only;
+  only.filter.kinds = {Kind::RemoteSlowReader};
+  BothHere it{only};
+  it.scene.run(15s);
+  EXPECT_THAT(it.scene.findings(), IsEmpty());
+  it.scene.run(5s);
+  EXPECT_LE(it.found_after(), 18s);
+}
+
+TEST(RemoteSlowReader, AConnectionThatNobodyHasAcceptedHasNoReaderToWaitFor)
+{
+  BothHere it;
+  it.receiver.orphan();
+  it.scene.run(20s);
+  EXPECT_LE(it.found_after(), 8s);
+}
+
 // ---- accept-backlog ----
 
 struct Server {

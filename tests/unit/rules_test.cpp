@@ -162,6 +162,49 @@ TEST(SlowReader, ALagThatEndsBeforeTheHoldTimeIsSilent)
   EXPECT_TRUE(it.silent_for(20s));
 }
 
+// Its last reads are still in the window when the lag of what it does not read any more has filled half of it.
+TEST(SlowReader, AReaderThatKeptUpAndStopsIsStalledAndNothingElse)
+{
+  for (const std::uint32_t standing : {0U, 1'000U, 30'000U}) {
+    OneConnection it;
+    it.socket.window(16 << 20).arrives(100'000).reads(5'000, 20);
+    it.socket.arrive(standing);
+    it.scene.run(20s);
+    EXPECT_THAT(it.scene.findings(), IsEmpty()) << standing;
+    it.socket.reads(0, 0);
+    it.scene.run(30s);
+    EXPECT_THAT(it.scene.opened(Kind::SlowReader), IsEmpty()) << standing;
+    EXPECT_THAT(it.scene.opened(Kind::StalledReader), SizeIs(1)) << standing;
+  }
+}
+
+TEST(SlowReader, AReaderThatStopsIsNotSlowForTheBacklogThatItsSenderGetsThen)
+{
+  Scene scene;
+  SceneSocket& sender = scene.tcp(scene.process(19, "writer"));
+  SceneSocket& receiver = scene.tcp(scene.process(17, "reader"));
+  Scene::connect(sender, receiver);
+  sender.sends(1e6);
+  receiver.window(100'000).reads(10'000, 100);
+  receiver.arrive(20'000);  // never empty, and 20 ms behind
+  scene.run(20s);
+  EXPECT_THAT(scene.findings(), IsEmpty());
+  receiver.reads(0, 0);
+  scene.run(30s);
+  EXPECT_THAT(scene.opened(Kind::SlowReader), IsEmpty());
+  EXPECT_THAT(scene.opened(Kind::StalledReader), SizeIs(1));
+}
+
+TEST(SlowReader, AReaderThatTakesSomethingNowAndThenIsFoundOnce)
+{
+  OneConnection it;
+  it.socket.window(16 << 20).arrives(100'000).reads(600'000, 1 / 7.0);
+  it.scene.run(120s);
+  EXPECT_THAT(it.scene.opened(Kind::SlowReader), SizeIs(1));
+  EXPECT_THAT(it.scene.lines(Phase::Resolved), IsEmpty());
+  EXPECT_THAT(it.scene.opened(Kind::StalledReader), IsEmpty());
+}
+
 TEST(SlowReader, ASocketThatNobodyHoldsHasNoReader)
 {
   OneConnection it;
@@ -402,7 +445,9 @@ TEST(UserSpaceBuffering, AProcessThatDiscardsWhatItReadsIsSilent)
 TEST(UserSpaceBuffering, GrowthWithoutReadingIsAnotherFinding)
 {
   Scene scene;
-  scene.process(17, "leaker").anon_bytes = [](double t) { return 1e6 * t; };
+  SceneProcess& leaker = scene.process(17, "leaker");
+  scene.tcp(leaker);
+  leaker.anon_bytes = [](double t) { return 1e6 * t; };
   scene.run(90s);
   EXPECT_THAT(scene.opened(Kind::UserSpaceBuffering), IsEmpty());
   EXPECT_THAT(scene.opened(Kind::HeapGrowth), SizeIs(1));

@@ -21,10 +21,10 @@ std::uint64_t member_of(const Verdict& verdict)
 }
 
 // Stable across replays of one recording. The upper half names the subject, so that `laggard explain` can find it again, the
-// lower one tells two times of trouble apart.
-std::uint64_t finding_id(const Subject& subject, MonoTime since)
+// lower one tells two times of trouble apart, also where the condition began only once: a queue that stands and lags at times.
+std::uint64_t finding_id(const Subject& subject, MonoTime opened)
 {
-  const std::size_t when = model::hash_bytes(&since, sizeof since);
+  const std::size_t when = model::hash_bytes(&opened, sizeof opened);
   return std::uint64_t{subject_tag(subject)} << 32 | static_cast<std::uint32_t>(when ^ when >> 32);
 }
 
@@ -170,7 +170,7 @@ std::vector<Finding> Detector::evaluate(const model::Model& model)
         continue;
       const auto oldest = std::ranges::min_element(members, {}, &Verdict::since);
       Open fresh;
-      fresh.id = finding_id(subject, oldest->since);
+      fresh.id = finding_id(subject, now);
       fresh.since = oldest->since;
       fresh.since_is_lower_bound = oldest->since_is_lower_bound;
       fresh.lost_at_start = model.last_tick_facts().lost.total();

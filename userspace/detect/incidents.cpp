@@ -6,7 +6,6 @@
 namespace laggard::detect {
 namespace {
 
-bool is_about_a_reader(Kind kind) { return kind == Kind::StalledReader || kind == Kind::SlowReader; }
 bool is_about_memory(Kind kind) { return kind == Kind::UserSpaceBuffering || kind == Kind::HeapGrowth; }
 
 // The chain within one program: a lower rank causes a higher one.
@@ -15,6 +14,7 @@ std::optional<int> rank_of(Kind kind)
   switch (kind) {
     case Kind::StalledReader: return 0;
     case Kind::SlowReader: return 1;
+    case Kind::UdpReceiveOverflow: return 2;
     case Kind::CloseWait: return 2;
     case Kind::AcceptBacklog: return 3;
     default: return std::nullopt;
@@ -26,7 +26,7 @@ bool same_program_and_endpoint(const Subject& a, const Subject& b)
   // A listener may be bound to every address, its connections are each to one.
   const bool same_address = a.endpoint.address == b.endpoint.address || a.endpoint.address.is_unspecified() ||
                             b.endpoint.address.is_unspecified();
-  return a.process == b.process && a.netns == b.netns && a.server_side == b.server_side &&
+  return a.process == b.process && a.netns == b.netns && a.transport == b.transport && a.server_side == b.server_side &&
          a.endpoint.port == b.endpoint.port && same_address;
 }
 
@@ -39,9 +39,11 @@ class Linker {
 
   std::map<std::uint64_t, Links> run()
   {
-    for (const OpenFinding& finding : open_)
-      if (is_about_a_reader(finding.subject->kind))
-        link_victims(finding);
+    // Where one that was slow has stopped both are open for a while: the victim's cause changes once, and not back.
+    for (const Kind kind : {Kind::StalledReader, Kind::SlowReader})
+      for (const OpenFinding& finding : open_)
+        if (finding.subject->kind == kind)
+          link_victims(finding);
     for (const OpenFinding& finding : open_)
       link_within_program(finding);
     return std::move(links_);
@@ -53,7 +55,7 @@ class Linker {
     for (std::uint64_t cookie : *reader.members) {
       const model::Connection* end = model_.find(cookie);
       const model::Connection* sender = end != nullptr ? model_.peer_of(*end) : nullptr;
-      if (sender == nullptr)
+      if (sender == nullptr || sender->send().empty())
         continue;
       for (const OpenFinding& other : open_) {
         if (other.subject->kind == Kind::RemoteSlowReader && other.members->contains(sender->latest().cookie)) {

@@ -3,6 +3,7 @@
 //
 //   A reader that stands still or lags is the cause of
 //     - what its sender on this host suffers: remote-slow-reader of the same connection, memory that fills up behind it;
+//     - datagrams that are lost at the same program and endpoint (udp-receive-overflow);
 //     - connections of the same program and endpoint that the peer gave up on (close-wait) and that it does not accept
 //       (accept-backlog).
 //   close-wait is the cause of accept-backlog of the same program and endpoint.

@@ -48,10 +48,11 @@ Cause cause_of(const Context& context, const MemoryGrowth& growth, bool open)
     return growth.trend.retained_ratio >= kMinRatio && growth.trend.retained_ratio <= kMaxRatio ? Cause::Sockets
                                                                                                  : Cause::Unknown;
   }
+  // A whole window before it is looked at again: with less, saw-teeth are looked at until a look meets nothing but a rise.
   if (attribution == nullptr || (!open && context.now() - attribution->end > context.thresholds.memory_window))
     return Cause::ToBeAttributed;
   const double promised = growth.trend.bytes_per_second * seconds(attribution->end - attribution->begin);
-  if (!attribution->complete || attribution->net_bytes < kStillGrowing * promised)
+  if (!open && (!attribution->complete || attribution->net_bytes < kStillGrowing * promised))
     return Cause::Unknown;
   return growth.socket_share >= context.thresholds.attribution_share ? Cause::Sockets : Cause::Other;
 }
@@ -79,8 +80,10 @@ void judge_memory(const Context& context, Kind kind, std::vector<Verdict>& verdi
     const bool open = context.is_open(kind, process_member(id.tgid));
     const MemoryGrowth growth = memory_growth_of(context, process);
     const model::MemoryTrend& trend = growth.trend;
+    // A heap that grows in steps looks at times as if it had stopped: while a finding is open, half of the growth is enough.
     const double needed = static_cast<double>(context.thresholds.memory_growth_bytes) / (open ? 2 : 1);
-    if (!trend.covers_window || trend.growth_bytes < needed || !trend.significant || !trend.goes_on)
+    const bool steady = open || (trend.significant && trend.goes_on);
+    if (!trend.covers_window || trend.growth_bytes < needed || !steady || !context.model.uses_sockets(id))
       continue;
     const Cause cause = cause_of(context, growth, open);
     // One request serves both kinds.

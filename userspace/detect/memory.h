@@ -3,8 +3,8 @@
 //
 // Suspect: growth of --memory-growth or more over --memory-window (Theil-Sen), with a significant trend (Mann-Kendall),
 // that still goes on in the last third of the window: a file being loaded, warm-up and a garbage collector's saw-tooth do
-// not. Attributed: the page accounting of some seconds says which share of the growth came with reads of which socket; the
-// process must have gone on growing meanwhile.
+// not. The process uses sockets: of others there is no connection to name. Attributed: the page accounting of some seconds
+// says which share of the growth came with reads of which socket; the process must have gone on growing meanwhile.
 #pragma once
 
 #include <optional>

@@ -4,7 +4,8 @@
 // Needs: a send queue whose oldest byte is older than --lag as the median over --hold, and a connection that the peer's
 // receive window held back for at least --rwnd-share of that time. One alone is normal: a download into a compressor is
 // window-limited (nginx: 58-73 % of the time, 60 ms behind), and a lossy path is behind without any window being shut.
-// When the reader is on this host as well it has its own finding, which is the guilty one.
+// When the reader is on this host as well it has its own finding, which is the guilty one: this one, which points to it, waits
+// for it, but for no longer than the judgement of a reader can take (--stall).
 #include "detect/remote_slow_reader.h"
 
 #include <fmt/format.h>
@@ -38,6 +39,15 @@ Look look_at(const model::Connection& connection)
   return look;
 }
 
+bool reader_is_being_judged(const Context& context, const model::Connection& sender)
+{
+  const model::Connection* reader = context.model.peer_of(sender);
+  if (reader == nullptr || !reader->latest().has_file || !known(reader->standing_since()))
+    return false;
+  const std::uint64_t cookie = reader->latest().cookie;
+  return !context.is_open(Kind::SlowReader, cookie) && !context.is_open(Kind::StalledReader, cookie);
+}
+
 }  // namespace
 
 void judge_remote_slow_reader(const Context& context, std::vector<Verdict>& verdicts)
@@ -51,12 +61,13 @@ void judge_remote_slow_reader(const Context& context, std::vector<Verdict>& verd
     const int divisor = context.is_open(Kind::RemoteSlowReader, cookie) ? 2 : 1;
     if (look.median_lag_seconds < seconds(limits.lag / divisor) || look.limited_ratio < limits.rwnd_share / divisor)
       continue;
+    const bool waits = reader_is_being_judged(context, connection);
     verdicts.push_back({
         .subject = connection_subject(Kind::RemoteSlowReader, context.model, connection),
         .cookie = cookie,
         .since = connection.sending_since(),
         .since_is_lower_bound = sample.older_than_observer && connection.sending_since() == connection.first_seen(),
-        .ripe = connection.sending_since() + limits.hold,
+        .ripe = connection.sending_since() + limits.hold + (waits ? limits.stall : Duration{}),
         .weight = look.median_lag_seconds,
         .severity = look.median_lag_seconds >= seconds(limits.lag * 10) ? Severity::Critical : Severity::Warning,
     });

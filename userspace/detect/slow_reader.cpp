@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // slow-reader: a TCP reader that does consume, but whose queue stands.
 //
-// Needs: a queue that was not once seen empty for --hold, consumption within --stall, and either
-//   (a) lag >= --lag as the median over --hold, or
+// Needs: a queue that was not once seen empty for --hold, consumption within --stall, seen in the second half of --hold when
+// the finding opens, and either
+//   (a) lag >= --lag as the median over --hold, what waits at a sender on this host included, or
 //   (b) small bites: our window was shut after at least half of the reads, and the median read is at most --bite and at
 //       most 1/8 of what typically waits. (A Qt client with a bounded buffer: 12-byte reads, 20 ms of lag, the rest of
 //       the backlog waits at the sender.)
@@ -39,7 +40,11 @@ Look look_at(const Context& context, const model::Connection& connection)
   const model::SocketSample& first = history.front();
   const model::SocketSample& last = history.back();
   look.lag = lag_of(context.model, connection);
-  look.median_lag_seconds = model::median(connection.lags_in_history()) + seconds(look.lag.at_sender);
+  std::vector<double> lags = connection.lags_in_history();
+  if (const model::Connection* sender = context.model.peer_of(connection))
+    for (std::size_t i = 0; i < lags.size(); i++)
+      lags[i] += seconds(sender->send_lag_at(history[i].time));
+  look.median_lag_seconds = model::median(std::move(lags));
   std::vector<double> unread;
   look.min_unread_bytes = last.unread_bytes;
   for (const model::SocketSample& sample : history) {
@@ -88,12 +93,16 @@ void judge_slow_reader(const Context& context, std::vector<Verdict>& verdicts)
     if (!lags(look, open ? limits.lag / 2 : limits.lag) &&
         !takes_small_bites(look, limits.bite_bytes, open ? 0.25 : 0.5))
       continue;
+    // What lags for most of the window and consumed within its second half did so while it lagged. A reader that kept up and
+    // has stopped did not: if it stays like that it is stalled, and nothing else.
+    const bool consumes = context.now() - connection.receive().last_consumed() <= limits.hold / 2;
+    const MonoTime held = connection.standing_since() + limits.hold;
     verdicts.push_back({
         .subject = connection_subject(Kind::SlowReader, context.model, connection),
         .cookie = cookie,
         .since = connection.standing_since(),
         .since_is_lower_bound = sample.older_than_observer && connection.standing_since() == connection.first_seen(),
-        .ripe = connection.standing_since() + limits.hold,
+        .ripe = consumes ? held : std::max(held, context.now() + context.model.interval()),
         .weight = look.median_lag_seconds,
         .severity = lags(look, limits.lag * 10) ? Severity::Critical : Severity::Warning,
     });

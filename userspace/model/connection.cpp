@@ -35,10 +35,11 @@ void forget(std::vector<Look>& history)
 
 bool Connection::proves_emptiness(const SocketSample& sample) const
 {
-  if (sample.read_epoch != empty_epoch_ && sample.min_unread_bytes == 0U)
-    return true;
+  if (sample.empty_reads != latest_.empty_reads)
+    return true;  // it asked for more, and there was none
+  const bool was_empty = sample.read_epoch != empty_epoch_ && sample.min_unread_bytes == 0U;
   const bool window_closed = sample.transport == Transport::Tcp && sample.rcv_window_left < sample.rcv_mss;
-  return sample.unread_bytes == 0 && !window_closed;
+  return (was_empty || sample.unread_bytes == 0) && !window_closed;
 }
 
 void Connection::observe(const SocketSample& sample, const ModelOptions& options)
@@ -56,9 +57,9 @@ void Connection::observe(const SocketSample& sample, const ModelOptions& options
     history_.clear();
     lags_.clear();
     standing_since_ = {};
-    if (sample.min_unread_bytes == 0U)
-      empty_epoch_ = sample.read_epoch;
   }
+  if (sample.min_unread_bytes == 0U)
+    empty_epoch_ = sample.read_epoch;
   if (sample.unread_bytes > 0) {
     if (!known(standing_since_))
       standing_since_ = sample.time;
@@ -114,6 +115,14 @@ void Connection::end_tick(const ModelOptions& options)
     sending_since_ = {};
   }
   last_look_ = look;
+}
+
+Duration Connection::send_lag_at(MonoTime when) const
+{
+  for (const SendLook& look : send_history_)
+    if (look.time >= when)
+      return std::max(look.lag - (look.time - when), Duration{});
+  return send_history_.empty() ? Duration{} : send_history_.back().lag;
 }
 
 int Connection::moves_in_history() const

@@ -44,8 +44,9 @@ class Connection {
   const StreamAge& receive() const { return receive_; }
   const StreamAge& send() const { return send_; }
 
-  // The receive queue has not been seen empty since then; unknown where it is empty now. A read that found nothing and
-  // the exact minimum after reads count as seeing; emptiness under our own closed window does not (DESIGN 5.2).
+  // The receive queue has not been seen empty since then; unknown where it is empty now. A read that found nothing (EAGAIN)
+  // and the exact minimum after reads count as seeing; but for EAGAIN, emptiness while our own window is shut does not: what
+  // had room was taken, and the rest waits at the peer (DESIGN 5.2).
   MonoTime standing_since() const { return standing_since_; }
   // Looks since standing_since or the window's start, whichever is later, and the last one before the window.
   const std::deque<SocketSample>& history() const { return history_; }
@@ -64,6 +65,8 @@ class Connection {
   // taken. Empty where it took all of them for a window.
   const std::vector<SendLook>& send_history() const { return send_history_; }
   MonoTime sending_since() const { return sending_since_; }
+  // How old the oldest byte was then that the peer had not taken, at least, as far back as send_history() goes.
+  Duration send_lag_at(MonoTime when) const;
   // Listening: the accept queue has not been seen empty since then; unknown where it is empty now.
   MonoTime backlog_since() const { return backlog_since_; }
 

@@ -43,7 +43,7 @@ void Model::apply(const Tick& tick)
   apply_holders(tick);
   apply_processes(tick);
   apply_growths(tick);
-  index_senders();
+  index_ends();
 }
 
 void Model::apply_sockets(const Tick& tick)
@@ -96,9 +96,12 @@ void Model::apply_holders(const Tick& tick)
   if (!tick.walked_holders)
     return;
   std::unordered_map<std::uint64_t, std::vector<ProcessId>> holders;
-  for (const Holder& holder : tick.holders)
+  socket_holders_.clear();
+  for (const Holder& holder : tick.holders) {
+    socket_holders_.insert(holder.process);
     if (connections_.contains(holder.cookie) || pools_.find(holder.cookie) != nullptr)
       holders[holder.cookie].push_back(holder.process);
+  }
   pools_.set_holders(holders, now_);
   for (auto& [cookie, connection] : connections_) {
     std::vector<ProcessId> processes;
@@ -156,12 +159,12 @@ void Model::apply_growths(const Tick& tick)
       process->second.attribute(std::move(attribution));
 }
 
-void Model::index_senders()
+void Model::index_ends()
 {
-  senders_.clear();
+  ends_.clear();
   for (const auto& [cookie, connection] : connections_)
-    if (!connection.send().empty())
-      senders_.emplace(connection.latest().tuple, cookie);
+    if (connection.latest().transport == Transport::Tcp && (!connection.send().empty() || known(connection.standing_since())))
+      ends_.emplace(connection.latest().tuple, cookie);
 }
 
 const Connection* Model::find(std::uint64_t cookie) const
@@ -182,6 +185,13 @@ const Process* Model::find_tgid(std::uint32_t tgid) const
   return found == by_tgid_.end() ? nullptr : find(found->second);
 }
 
+bool Model::uses_sockets(ProcessId id) const
+{
+  const Process* process = find(id);
+  return (process != nullptr && process->latest().read_bytes > 0) || socket_holders_.contains(id) ||
+         std::ranges::any_of(connections_, [id](const auto& entry) { return entry.second.process() == id; });
+}
+
 const Connection* Model::peer_of(const Connection& connection) const
 {
   const SocketSample& end = connection.latest();
@@ -189,7 +199,7 @@ const Connection* Model::peer_of(const Connection& connection) const
     return nullptr;
   const Connection* elsewhere = nullptr;
   int others = 0;
-  auto [begin, last] = senders_.equal_range(end.tuple.reversed());
+  auto [begin, last] = ends_.equal_range(end.tuple.reversed());
   for (auto it = begin; it != last; ++it) {
     const Connection& candidate = connections_.at(it->second);
     if (candidate.latest().netns == end.netns)

@@ -35,10 +35,14 @@ class Model {
   const Process* find(ProcessId id) const;
   const Process* find_tgid(std::uint32_t tgid) const;
 
+  // Does it hold or read a TCP or UDP socket, or has it since we look?
+  bool uses_sockets(ProcessId id) const;
+
   // Why a socket is not among the connections any more, as far as this tick knows.
   bool was_destroyed(std::uint64_t cookie) const { return destroyed_.contains(cookie); }
 
-  // The other end of a connection, if it is on this host, is tracked and is the only candidate.
+  // The other end of a connection, if it is on this host, is tracked, is the only candidate, and something waits at it: to be
+  // sent, or to be read.
   const Connection* peer_of(const Connection& connection) const;
 
   // The endpoint that a person would name: the local one of an accepted connection or a listener, the remote one of a
@@ -53,7 +57,7 @@ class Model {
   void apply_holders(const Tick& tick);
   void apply_processes(const Tick& tick);
   void apply_growths(const Tick& tick);
-  void index_senders();
+  void index_ends();
 
   ModelOptions options_;
   MonoTime now_;
@@ -64,9 +68,10 @@ class Model {
   Pools pools_;
   std::unordered_map<ProcessId, Process> processes_;
   std::unordered_map<std::uint32_t, ProcessId> by_tgid_;
+  std::unordered_set<ProcessId> socket_holders_;  // as of the last walk
   std::unordered_set<std::uint64_t> destroyed_;
   std::set<std::pair<std::uint32_t, std::uint16_t>> listeners_;  // (netns, port)
-  std::multimap<Tuple, std::uint64_t> senders_;  // those with bytes that the peer has not taken
+  std::multimap<Tuple, std::uint64_t> ends_;  // of TCP connections where something waits
   std::uint64_t evicted_ = 0;
 };
 
