@@ -62,7 +62,8 @@ void describe_user_space_buffering(const Context& context, std::span<const Verdi
   for (const Blamed& one : blamed)
     total += static_cast<double>(one.bytes);
   for (const Blamed& one : blamed) {
-    if (finding.examples.size() == kMaxExamples)
+    // A page that some other socket got by chance accuses nobody.
+    if (finding.examples.size() == kMaxExamples || one.bytes < blamed.front().bytes / 10)
       break;
     if (!one.socket)
       continue;
