@@ -54,6 +54,15 @@ TEST(Attribution, GrowthWithReadsIsBufferingAndBlamesTheSocketsByShare)
   EXPECT_EQ(it.scene.attributions, 1);
 }
 
+TEST(Attribution, ASocketThatGotPagesByChanceIsNotListed)
+{
+  Grower it;
+  it.process.grows_with = {{&it.quiet, 0.0, 0.06}, {&it.busy, 0.9, 0.0}};
+  it.scene.run(90s);
+  ASSERT_THAT(it.scene.opened(Kind::UserSpaceBuffering), SizeIs(1));
+  EXPECT_THAT(it.scene.opened(Kind::UserSpaceBuffering)[0].examples, testing::ElementsAre(it.busy.sample.tuple));
+}
+
 TEST(Attribution, GrowthWithoutReadsIsHeapGrowthThoughTheRatioWouldFit)
 {
   Grower it;

@@ -78,8 +78,8 @@ TEST(MemoryTrend, AStaircaseIsGrowth)
 
 TEST(MemoryTrend, ASawToothThatComesBackIsNot)
 {
-  for (double period : {2.0, 5.0, 7.0, 10.0, 13.0, 20.0})
-    for (Duration length : {57s, 60s, 64s}) {
+  for (double period : {2.0, 5.0, 7.0, 10.0, 13.0, 15.0, 17.0, 20.0})
+    for (Duration length = 40s; length <= 80s; length += 1s) {
       const auto saw = [period](double t) { return 40 * kMiB * std::fmod(t, period) / period; };
       EXPECT_FALSE(is_suspect(trend_of({.anon = saw}, length))) << period << " until " << seconds(length);
     }
@@ -94,6 +94,28 @@ TEST(MemoryTrend, LoadingThatStoppedIsNot)
 TEST(MemoryTrend, WarmUpThatFlattensIsNot)
 {
   EXPECT_FALSE(is_suspect(trend_of({.anon = [](double t) { return 100 * kMiB * (1 - std::exp(-t / 15)); }})));
+}
+
+// Node.js: 9 s until the heap is as large as it will be, then teeth of 5 s (measured, in MiB, 1 s apart).
+TEST(MemoryTrend, WarmUpWithTeethIsNot)
+{
+  const std::vector<double> measured = {13, 17, 23, 27, 33, 34, 42, 47, 51, 58, 34, 42, 50, 58, 44, 35, 42, 50, 58, 43, 34, 18,
+                                        26, 32, 35, 34, 42, 50, 58, 44, 34, 42, 50, 58, 44, 34, 42, 50, 58, 43, 33, 18, 25, 31};
+  for (double slower : {1.0, 1.5, 2.5})  // 2.5: as it looks to --memory-window 12s
+    for (Duration length = 30s; length <= 40s * slower; length += 1s)
+      EXPECT_FALSE(is_suspect(trend_of(
+          {.anon = [&](double t) { return kMiB * measured.at(static_cast<std::size_t>(t / slower)); }}, length)))
+          << slower << " until " << seconds(length);
+}
+
+TEST(MemoryTrend, ALeakUnderTeethIs)
+{
+  for (double period : {3.0, 5.0, 10.0}) {
+    int suspected = 0;
+    for (Duration length = 40s; length < 60s; length += 1s)
+      suspected += is_suspect(trend_of({.anon = [=](double t) { return 1e6 * t + 20e6 * std::fmod(t, period) / period; }}, length));
+    EXPECT_GT(suspected, 0) << period;
+  }
 }
 
 TEST(MemoryTrend, AFlatOrShrinkingProcessIsNotLookedAtAnyFurther)

@@ -78,10 +78,23 @@ MemoryTrend memory_trend(const Process& process, const ModelOptions& options)
   trend.significant = rises_significantly(points);
   const double last_third = points.back().x * 2 / 3;
   const auto tail = std::find_if(points.begin(), points.end(), [&](const Point& point) { return point.x >= last_third; });
-  trend.goes_on = theil_sen_slope({tail, points.end()}) >= trend.bytes_per_second / 2;
+  // The floor of what grows for good rises by half of the growth from one half of the window to the other, and by a third
+  // of it from the second third to the last. Half of that will do. A collector's teeth of up to two thirds of the window
+  // leave their floor where it was, a warm-up that is over leaves the last third's.
+  const double grown = trend.bytes_per_second * points.back().x;
+  const auto floor_rises = [&](double from, double middle, double to) {
+    double before = points.back().y, after = points.back().y;
+    for (const Point& point : points) {
+      const double at = point.x / points.back().x;
+      if (at >= from && at <= to)
+        (at < middle ? before : after) = std::min(at < middle ? before : after, point.y);
+    }
+    return after - before >= grown * (middle - from) / 2;
+  };
+  trend.goes_on = theil_sen_slope({tail, points.end()}) >= trend.bytes_per_second / 2 && floor_rises(0, 0.5, 1) &&
+                  floor_rises(1.0 / 3, 2.0 / 3, 1);
   // A total that fell was forgotten by the kernel side and started again.
   trend.read_bytes = last.read_bytes >= first.read_bytes ? last.read_bytes - first.read_bytes : last.read_bytes;
-  const double grown = trend.bytes_per_second * points.back().x;
   trend.retained_ratio = trend.read_bytes > 0 ? grown / static_cast<double>(trend.read_bytes) : 0;
   return trend;
 }

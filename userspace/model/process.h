@@ -65,7 +65,7 @@ struct MemoryTrend {
   double growth_bytes = 0;        // Theil-Sen slope x window
   double bytes_per_second = 0;    // the slope
   bool significant = false;       // Mann-Kendall
-  bool goes_on = false;           // the last third alone keeps at least half of the slope
+  bool goes_on = false;           // the last third alone keeps at least half of the slope, and the floor rises with it
   std::uint64_t read_bytes = 0;   // by the process, within the same looks
   double retained_ratio = 0;      // growth / read_bytes; 0 where nothing was read
 };

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "identify/community_id.h"
 #include "output/escape.h"
 #include "output/wording.h"
 
@@ -19,7 +20,7 @@ constexpr std::size_t kNeverShortenedBytes = 64;
 
 class Builder {
  public:
-  Builder() { fields_.reserve(48); }
+  Builder() { fields_.reserve(49); }
 
   template <class T>
   void add(std::string_view name, T&& value)
@@ -107,6 +108,8 @@ void add_socket(Builder& out, const detect::SocketRef& socket)
     add_endpoint(out, kClient, socket.accepted ? tuple.peer : tuple.local);
     add_endpoint(out, kServer, socket.accepted ? tuple.local : tuple.peer);
   }
+  if (peer)
+    out.add("network.community_id", identify::community_id(socket.transport, tuple));
   out.add("laggard.socket.cookie", fmt::format_int(socket.cookie).str());
   out.add("laggard.socket.netns", std::uint64_t{socket.netns});
   if (socket.cgroup_id != 0)
@@ -341,7 +344,7 @@ std::vector<Fields> explanation_fields(const Observer& observer, const Explanati
       if (socket.socket)
         add_socket(out, *socket.socket);
       else
-        out.add("laggard.socket.cookie", fmt::format_int(socket.cookie).str());
+  out.add("laggard.socket.cookie", fmt::format_int(socket.cookie).str());
       out.add(kEvidence, "attributed_growth_bytes", bytes);
       out.add(kEvidence, "attributed_ratio", share(bytes));
       out.add(kEvidence, "within_read_bytes", socket.kernel_bytes);
