@@ -91,11 +91,9 @@ static __always_inline int on_read(struct sock *sk, int ret, int flags)
   if (!state) {
     if (!is_tracked(sk))
       return 0;
-    state = bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-    if (!state) {
-      count_lost(LAGGARD_LOST_NO_STORAGE);
+    state = create_state(sk);
+    if (!state)
       return 0;
-    }
   }
   if (state->epoch != epoch)
     begin_epoch(sk, state);

@@ -7,11 +7,9 @@ int BPF_PROG(state_set, struct sock *sk, int oldstate, int newstate)
 {
   if (!is_inet(sk) || sk->sk_protocol != IPPROTO_TCP || newstate == TCP_CLOSE)
     return 0;
-  struct laggard_sock_state *state = bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-  if (!state) {
-    count_lost(LAGGARD_LOST_NO_STORAGE);
+  struct laggard_sock_state *state = create_state(sk);
+  if (!state)
     return 0;
-  }
   __u64 now = bpf_jiffies64();
   switch (newstate) {
     case TCP_SYN_SENT:

@@ -18,11 +18,9 @@ int holders(struct bpf_iter__task_file *ctx)
     return 0;
   struct laggard_sock_state *state = bpf_sk_storage_get(&sockets, sk, NULL, 0);
   if (!state) {
-    state = bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-    if (!state) {
-      count_lost(LAGGARD_LOST_NO_STORAGE);
+    state = create_state(sk);
+    if (!state)
       return 0;
-    }
     // The seeding walk is the one of epoch 1. What turns up later is a UDP socket that passed no hook yet.
     if (epoch == 1)
       state->flags = LAGGARD_F_SEEDED;
@@ -54,11 +52,9 @@ int unaccepted(struct bpf_iter__tcp *ctx)
   struct sock *sk = (struct sock *)tp;
   if (!is_unaccepted(sk) || bpf_sk_storage_get(&sockets, sk, NULL, 0))
     return 0;
-  struct laggard_sock_state *state = bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-  if (!state) {
-    count_lost(LAGGARD_LOST_NO_STORAGE);
+  struct laggard_sock_state *state = create_state(sk);
+  if (!state)
     return 0;
-  }
   state->flags = LAGGARD_F_SEEDED | LAGGARD_F_ACCEPTED;
   return 0;
 }

@@ -24,6 +24,9 @@ typedef struct {
 typedef struct {
   __s64 counter;
 } atomic_long_t;
+typedef struct {
+  atomic_t refs;
+} refcount_t;
 
 // include/net/sock.h
 struct in6_addr {
@@ -60,6 +63,7 @@ struct sock_common {
   struct in6_addr skc_v6_daddr;
   struct in6_addr skc_v6_rcv_saddr;
   unsigned long skc_flags;
+  refcount_t skc_refcnt;
 };
 
 struct sk_buff_head {

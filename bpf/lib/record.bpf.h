@@ -151,6 +151,15 @@ static __always_inline void fold_read_bytes(struct laggard_sock_state *state)
     count_lost(LAGGARD_LOST_NO_TOTALS);
 }
 
+// Of a socket that has none yet. The kernel gives none to one whose last reference is gone: nothing is lost with that.
+static __always_inline struct laggard_sock_state *create_state(struct sock *sk)
+{
+  struct laggard_sock_state *state = bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+  if (!state && sk->__sk_common.skc_refcnt.refs.counter)
+    count_lost(LAGGARD_LOST_NO_STORAGE);
+  return state;
+}
+
 static __always_inline void set_owner(struct laggard_sock_state *state, struct task_struct *task)
 {
   state->owner_start_ns = task->group_leader->start_boottime;

@@ -253,6 +253,8 @@ Parsed parse(int argc, const char* const* argv)
   for (const auto& [subcommand, command] : commands) {
     subcommand->fallthrough();
     subcommand->configurable(false);
+    subcommand->footer(fmt::format("All that 'laggard --help' lists fits here too: laggard {} --pid 4121 --duration 5s\n\n{}",
+                                   subcommand->get_name(), kFooter));
     if (command == Command::Record || command == Command::Replay)
       subcommand->add_option("FILE", o.file, "the recording; - is standard output or input")->required();
     if (command == Command::Explain)

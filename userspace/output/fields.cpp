@@ -344,7 +344,7 @@ std::vector<Fields> explanation_fields(const Observer& observer, const Explanati
       if (socket.socket)
         add_socket(out, *socket.socket);
       else
-  out.add("laggard.socket.cookie", fmt::format_int(socket.cookie).str());
+        out.add("laggard.socket.cookie", fmt::format_int(socket.cookie).str());
       out.add(kEvidence, "attributed_growth_bytes", bytes);
       out.add(kEvidence, "attributed_ratio", share(bytes));
       out.add(kEvidence, "within_read_bytes", socket.kernel_bytes);
