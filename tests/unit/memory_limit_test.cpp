@@ -56,6 +56,21 @@ class MemoryLimit : public testing::Test {
   fs::path root_;
 };
 
+TEST_F(MemoryLimit, SharedMemoryIsNoCacheThatCanBeReclaimed)
+{
+  process_in("0::/pod\n");
+  v2("/pod", "1000000", "600000");
+  put("sys/fs/cgroup/pod/memory.stat", "anon 7\nfile 500000\nshmem 400000\n");
+  expect(1000000, 500000);
+}
+
+TEST_F(MemoryLimit, AGroupOutsideOfOurNamespaceIsNotLookedForInIt)
+{
+  process_in("0::/../../kubepods/pod\n");
+  v2("", "1000000", "999999");
+  expect(0, 0);
+}
+
 TEST_F(MemoryLimit, AProcessThatIsGoneHasNone) { expect(0, 0); }
 
 TEST_F(MemoryLimit, WhatIsNotLimitedHasNone)

@@ -7,6 +7,7 @@
 
 #include <cstring>
 
+#include "source/live/host.h"
 #include "source/live/memory_limit.h"
 
 namespace laggard::source::live {
@@ -59,7 +60,9 @@ void Attribution::finish(MonoTime now, std::uint32_t epoch, RawTick& into)
   skeleton_.bss->growth_run.suspect_tgid = 0;
   links_.clear();
 
-  const MemoryRoom room = memory_room_of(request_.process.tgid);
+  // A /proc of a nested pid namespace names other processes.
+  static const bool proc_is_the_hosts = host_facts().initial_pid_ns;
+  const MemoryRoom room = proc_is_the_hosts ? memory_room_of(request_.process.tgid) : MemoryRoom{};
   laggard_growth_record record{};
   record.header = {LAGGARD_RECORD_GROWTH, sizeof record, epoch};
   record.start_ns = request_.process.start_ns;

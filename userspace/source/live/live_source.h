@@ -48,7 +48,7 @@ class LiveSource {
   bool works_without_capabilities() const;
 
   // Ends the epoch and looks at everything that is due. `walk_holders`: also who holds what, whatever it costs.
-  // `everything`: a sweep even if none is due, idle sockets too.
+  // `everything`: sockets and processes even if none are due, idle sockets too.
   Result<RawTick> tick(bool walk_holders, bool everything = false);
 
   // From now on, charges the growth of one process to the sockets it reads. The tick that ends it brings the result. One at
@@ -80,6 +80,7 @@ class LiveSource {
   RawTick pending_;  // records from the ring since the last tick
   Pacer sweep_pacer_;
   Pacer holders_pacer_;
+  Pacer processes_pacer_;
   Duration pools_period_;
   MonoTime pools_due_;
 };

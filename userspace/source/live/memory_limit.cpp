@@ -41,11 +41,12 @@ struct Layout {
   const char* mount;
   const char* limit;
   const char* usage;
-  const char* file_pages;  // in memory.stat
+  const char* file_pages;  // in memory.stat; with the next
+  const char* shmem;       // which no reclaim gives back
 };
-constexpr Layout kV1 = {"/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_cache"};
-constexpr std::array kV2 = {Layout{"/sys/fs/cgroup", "memory.max", "memory.current", "file"},
-                            Layout{"/sys/fs/cgroup/unified", "memory.max", "memory.current", "file"}};
+constexpr Layout kV1 = {"/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_cache", "total_shmem"};
+constexpr std::array kV2 = {Layout{"/sys/fs/cgroup", "memory.max", "memory.current", "file", "shmem"},
+                            Layout{"/sys/fs/cgroup/unified", "memory.max", "memory.current", "file", "shmem"}};
 
 void look(const std::string& root, const Layout& layout, std::string path, MemoryRoom& least)
 {
@@ -54,8 +55,10 @@ void look(const std::string& root, const Layout& layout, std::string path, Memor
     const auto limit = number_in(directory + layout.limit);
     const auto usage = number_in(directory + layout.usage);
     if (limit && usage && *limit < kNoLimit) {
-      const std::uint64_t file = stat_in(directory + "memory.stat", layout.file_pages);
-      const std::uint64_t used = *usage - std::min(*usage, file);
+      const std::uint64_t shmem = stat_in(directory + "memory.stat", layout.shmem);
+      const std::uint64_t cached = stat_in(directory + "memory.stat", layout.file_pages);
+      const std::uint64_t reclaimable = cached - std::min(cached, shmem);
+      const std::uint64_t used = *usage - std::min(*usage, reclaimable);
       const std::uint64_t headroom = *limit - std::min(*limit, used);
       if (least.limit_bytes == 0 || headroom < least.headroom_bytes)
         least = {*limit, headroom};
@@ -82,6 +85,8 @@ MemoryRoom memory_room_of(std::uint32_t tgid, const std::string& root)
     std::string path = line.substr(second + 1);
     if (path == "/")
       path.clear();
+    if (path.starts_with("/.."))  // outside of our cgroup namespace: what lies at that path here is another group
+      continue;
     if (controllers == ",,")
       for (const Layout& layout : kV2)
         look(root, layout, path, least);

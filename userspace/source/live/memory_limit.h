@@ -9,7 +9,7 @@ namespace laggard::source::live {
 
 struct MemoryRoom {
   std::uint64_t limit_bytes = 0;     // of the cgroup with the least room, the process's own or one above; 0 = none
-  std::uint64_t headroom_bytes = 0;  // limit - (usage - file pages): what the kernel can reclaim does not count
+  std::uint64_t headroom_bytes = 0;  // limit - (usage - file pages but shmem): what the kernel can reclaim does not count
 };
 
 // cgroup v2 (memory.max, memory.current, memory.stat) and v1 (memory.limit_in_bytes, ...), which needs no capability. Both
