@@ -484,6 +484,37 @@ TEST(Explain, names_the_socket_and_the_code)
   }
 }
 
+TEST(Explain, a_suspect_that_exits_meanwhile_is_told_about_and_said_to_be_gone)
+{
+  LAGGARD_NEEDS_GROWTH();
+  Suspect suspect{[] {
+    const Pair a = connect_pair();
+    return std::pair{Suspect::Work([=] {
+                       receive_into_fresh_pages(a, 1009);
+                       ::_exit(0);
+                     }),
+                     Suspect::Cookies{a.cookie}};
+  }};
+  Observer explain{{"explain", "--duration", "20s", "--pid", std::to_string(suspect.pid())}};
+  ASSERT_THAT(explain.child().read_error_line(kDeadlineSeconds), testing::Optional(testing::HasSubstr("tracing the memory")));
+  suspect.go();
+  const auto event = [](std::string_view name) { return [name](const Json& line) { return line["event.name"] == name; }; };
+  const auto whole = explain.wait_for(event("laggard.explanation"));
+  ASSERT_TRUE(whole) << explain.child().error_text();
+  EXPECT_EQ(whole->at("process.pid"), suspect.pid());
+  EXPECT_EQ(whole->at("laggard.explanation.complete"), false);
+  EXPECT_THAT(whole->at("laggard.quality.missing").get<std::vector<std::string>>(),
+              testing::Contains(testing::HasSubstr("exited")));
+  const auto socket = explain.wait_for(event("laggard.explanation.socket"));
+  ASSERT_TRUE(socket);
+  EXPECT_EQ(socket->at("laggard.socket.cookie"), std::to_string(suspect.cookie(0)));
+  EXPECT_TRUE(socket->contains("network.peer.port"));
+  const auto stack = explain.wait_for(event("laggard.explanation.stack"));
+  ASSERT_TRUE(stack);
+  EXPECT_THAT(stack->at("laggard.stack.frames").dump(), testing::HasSubstr("receive_page"));
+  EXPECT_EQ(explain.child().wait(), 4);
+}
+
 // What it prints, and with which exit code it ended.
 struct Explained {
   int exit_code = -1;
