@@ -267,7 +267,10 @@ int run_explain(const Options& options)
   pace.interval = kDrainInterval;
   pace.duration.reset();
   std::uint64_t lost_samples = 0;
-  const auto ended = run_live_loop(pace, source, [&]() -> Result<bool> {
+  auto signals = StopSignals::take();
+  if (!signals)
+    return fail(kCannotObserve, signals.error().message());
+  const auto ended = run_live_loop(pace, source, *signals, [&]() -> Result<bool> {
     source.attribution()->take(taker);
     lost_samples = source.attribution()->lost_samples();
     if (auto looked = look(false); !looked)
@@ -282,6 +285,7 @@ int run_explain(const Options& options)
     if (auto looked = look(false); !looked)
       return fail(kCannotObserve, looked.error().message());
   }
+  signals->give_back();  // names may take long: Ctrl-C ends that
   process = model.find(last->id);
   if (process == nullptr || !process->attribution())
     return fail(kIncomplete, fmt::format("process {}: its growth was not told", tgid));
