@@ -594,6 +594,24 @@ TEST(Explain, a_program_that_is_deleted_has_its_names_or_says_that_they_are_miss
   }
 }
 
+TEST(Explain, output_that_cannot_be_written_is_said)
+{
+  LAGGARD_NEEDS_GROWTH();
+  Suspect suspect = endless_hoarder();
+  suspect.go();
+  for (const auto& arguments : {std::vector<std::string>{"explain", "--duration", "500ms", "--pid", std::to_string(suspect.pid())},
+                                {"snapshot", "--all"}}) {
+    std::vector<std::string> command{laggard_program()};
+    command.insert(command.end(), arguments.begin(), arguments.end());
+    Child full{command, [] { ::dup2(::open("/dev/full", O_WRONLY | O_CLOEXEC), 1); }};
+    EXPECT_EQ(full.wait(), 4) << arguments[0];
+    EXPECT_THAT(full.error_text(), testing::HasSubstr("cannot write the output")) << arguments[0];
+    Child closed{command};
+    closed.close_output();
+    EXPECT_EQ(closed.wait(), 0) << arguments[0] << ": " << closed.error_text();
+  }
+}
+
 TEST(Explain, an_unknown_process_or_connection_is_a_usage_error)
 {
   LAGGARD_NEEDS_BPF();

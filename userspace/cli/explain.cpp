@@ -306,7 +306,8 @@ int run_explain(const Options& options)
   if (lost_samples > 0)
     result.missing.push_back(fmt::format("{} stacks did not fit into the ring", lost_samples));
   const auto sink = output::make_sink(sink_options(options), setup->observer);
-  sink->explanation(result);
+  if (!sink->explanation(result))
+    return output_ended(*sink);
   return exited ? kIncomplete : kObserved;
 }
 

@@ -121,11 +121,13 @@ bool Session::is_incomplete() const
          model_.last_tick_facts().lost.total() > options_.loss_limit;
 }
 
-int Session::output_ended() const
+int Session::output_ended() const { return sink_ ? cli::output_ended(*sink_) : kObserved; }
+
+int output_ended(const output::Sink& sink)
 {
-  if (!sink_ || !sink_->error() || sink_->error() == std::errc::broken_pipe)
+  if (!sink.error() || sink.error() == std::errc::broken_pipe)
     return kObserved;
-  std::fprintf(stderr, "laggard: cannot write the output: %s\n", sink_->error().message().c_str());
+  std::fprintf(stderr, "laggard: cannot write the output: %s\n", sink.error().message().c_str());
   return kIncomplete;
 }
 

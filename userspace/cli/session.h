@@ -26,7 +26,7 @@ class Session {
   void cannot_see(const std::string& why) { error_ = why; }
   int exit_code() const;
   bool is_incomplete() const;
-  // After started() or tick() said false: 0 where the reader just left, else says what happened on stderr and is 4.
+  // After started(), tick() or stop() said false.
   int output_ended() const;
 
   bool wants_holders() const { return detector_.wants_holders(); }
@@ -54,6 +54,9 @@ class Session {
   std::uint64_t missing_ticks_said_ = 0;
   std::string error_;
 };
+
+// After `sink` said that it takes no more: 0 where the reader just left, else says what happened on stderr and is 4.
+int output_ended(const output::Sink& sink);
 
 model::Observer describe_observer(const std::vector<model::HookChoice>& hooks);
 

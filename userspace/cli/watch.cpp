@@ -56,7 +56,8 @@ int observe(const Options& options, LiveSetup& setup, const StopSignals& signals
   // A reader that left before we were done wants no summary.
   if (reason == "output closed")
     return session.output_ended();
-  session.stop(reason);
+  if (const bool said = session.stop(reason); !said && session.output_ended() != kObserved)
+    return kIncomplete;
   return session.exit_code();
 }
 
