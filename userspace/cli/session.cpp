@@ -41,7 +41,24 @@ bool Session::tick(std::span<const std::byte> raw)
   ticks_++;
   model_.apply(*decoded);
   const std::vector<detect::Finding> findings = detector_.evaluate(model_);
+  if (!observer_.replayed_from.empty())
+    look_for_answer();
   return say_degraded() && say(findings);
+}
+
+// A recording holds the attributions that its own session asked for. With other thresholds others are suspects, of which
+// nothing can be concluded: that is not "nothing found".
+void Session::look_for_answer()
+{
+  // The source attributes one process at a time, and may have just begun with another.
+  const Duration patience = 2 * std::max(options_.thresholds.attribution, detect::Thresholds{}.attribution) + 3 * model_.interval();
+  const auto& wanted = detector_.wants_attribution();
+  if (wanted != unanswered_) {
+    unanswered_ = wanted;
+    unanswered_since_ = model_.now();
+  }
+  if (unanswered_ && model_.now() - unanswered_since_ > patience)
+    never_answered_.insert(*unanswered_);
 }
 
 bool Session::say(const std::vector<detect::Finding>& findings)
@@ -87,6 +104,11 @@ bool Session::say_degraded()
                           missing_ticks_ - missing_ticks_said_);
     missing_ticks_said_ = missing_ticks_;
   }
+  if (never_answered_.size() > never_answered_said_) {
+    message = fmt::format("the memory of process {} grows, but the recording does not tell with what: while it was made, with its "
+                          "thresholds, that was no suspect", unanswered_ ? unanswered_->tgid : 0);
+    never_answered_said_ = never_answered_.size();
+  }
   return message.empty() || !sink_ || sink_->degraded({facts.wall_time, message, fresh});
 }
 
@@ -117,7 +139,7 @@ int Session::exit_code() const
 
 bool Session::is_incomplete() const
 {
-  return !error_.empty() || ticks_ == 0 || missing_ticks_ > 0 || model_.evicted() > 0 ||
+  return !error_.empty() || ticks_ == 0 || missing_ticks_ > 0 || model_.evicted() > 0 || !never_answered_.empty() ||
          model_.last_tick_facts().lost.total() > options_.loss_limit;
 }
 
