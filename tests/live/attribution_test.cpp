@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
@@ -592,6 +593,21 @@ TEST(Explain, a_program_that_is_deleted_has_its_names_or_says_that_they_are_miss
   if (frames.find("workload::") == std::string::npos) {
     EXPECT_THAT(said.missing, testing::Contains(testing::HasSubstr("upgraded"))) << frames;
   }
+}
+
+TEST(Explain, a_community_id_of_two_sockets_here_is_refused_with_both)
+{
+  LAGGARD_NEEDS_GROWTH();
+  Suspect suspect = endless_hoarder();  // has both ends
+  suspect.go();
+  Observer first{{"explain", "--duration", "500ms", "--pid", std::to_string(suspect.pid())}};
+  const auto socket = first.wait_for([](const Json& line) { return line["event.name"] == "laggard.explanation.socket"; });
+  ASSERT_TRUE(socket);
+  Child explain{{laggard_program(), "explain", "--connection", socket->at("network.community_id")}};
+  EXPECT_EQ(explain.wait(), 2);
+  const std::string said = explain.error_text();
+  EXPECT_THAT(said, testing::HasSubstr(std::to_string(suspect.cookie(0)) + " of "));
+  EXPECT_EQ(std::ranges::count(said, '['), 2) << said;
 }
 
 TEST(Explain, output_that_cannot_be_written_is_said)
