@@ -473,6 +473,7 @@ TEST(Explain, names_the_socket_and_the_code)
     ASSERT_TRUE(whole);
     EXPECT_EQ(whole->at("process.pid"), suspect.pid());
     EXPECT_GE(whole->at("laggard.evidence.attributed_ratio").get<double>(), 0.9);
+    EXPECT_GT(whole->at("laggard.evidence.memory_limit_eta_seconds").get<double>(), 0);
     const auto socket = explain.wait_for(event("laggard.explanation.socket"));
     ASSERT_TRUE(socket);
     EXPECT_EQ(socket->at("laggard.socket.cookie"), std::to_string(suspect.cookie(0)));

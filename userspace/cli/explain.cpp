@@ -185,6 +185,12 @@ Explanation explain(const model::Model& model, const model::Process& process, bo
   }
   std::ranges::stable_sort(result.sockets, std::greater{},
                            [](const Explanation::Socket& socket) { return socket.kernel_bytes + socket.user_bytes; });
+  // At this pace, to the cgroup's limit or the end of the host's memory, as forecast() of detect/memory has it.
+  auto room = static_cast<double>(model.last_tick_facts().host_available_bytes);
+  if (attribution.limit_bytes > 0)
+    room = room > 0 ? std::min(room, static_cast<double>(attribution.headroom_bytes)) : static_cast<double>(attribution.headroom_bytes);
+  if (!exited && attribution.net_bytes > 0 && (room > 0 || attribution.limit_bytes > 0))
+    result.limit_eta_seconds = room / attribution.net_bytes * seconds(result.observed);
   if (attribution.lost_bytes > 0)
     result.missing.push_back(fmt::format("{} bytes came with more sockets than can be counted", attribution.lost_bytes));
   if (exited)
@@ -292,6 +298,7 @@ int run_explain(const Options& options)
 
   Explanation result = explain(model, *process, exited, seen, cookie);
   result.hooks = setup->observer.hooks_text();
+  result.missing.insert(result.missing.end(), setup->observer.missing.begin(), setup->observer.missing.end());
   collector.name(exited, result.missing);
   result.stacks = collector.summarize(result.total_bytes);
   if (result.stacks.size() > kShownStacks)
