@@ -254,13 +254,14 @@ int run_explain(const Options& options)
     return fail(kUsage, fmt::format("there is no process {} (pids are those of the host's initial pid namespace)", tgid));
   last = process->latest();
 
-  // From here on only what symbols need. Since Linux 6.15 CAP_PERFMON reads maps, too (kernel/fork.c, may_access_mm).
-  auto symbols = identify::Symbols::open(tgid);
-  std::vector<int> for_symbols{CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH};
+  // From here on, before the program's files are looked into, only what symbols need: /proc/PID/map_files wants
+  // CAP_CHECKPOINT_RESTORE. Since Linux 6.15 CAP_PERFMON reads maps, too (kernel/fork.c, may_access_mm).
+  std::vector<int> for_symbols{CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, CAP_CHECKPOINT_RESTORE};
   if (!source::live::host_facts().has_sys_ptrace)
     for_symbols.push_back(CAP_PERFMON);
   if (auto dropped = give_up_privileges(options, *setup, std::move(for_symbols)); !dropped)
     return fail(kCannotObserve, dropped.error().message());
+  auto symbols = identify::Symbols::open(tgid);
   StackCollector collector{symbols ? &*symbols : nullptr};
   const source::live::Attribution::Samples taker{[&](const laggard_stack_sample& sample) { collector.stack(sample); },
                                                  [&](const laggard_stack_owner& owner) { collector.owner(owner); }};
