@@ -84,8 +84,12 @@ class StackCollector {
           frame->second = symbols_->resolve(taken.addresses[i], i > 0);
         is_unknown = is_unknown || frame->second.module.empty();
       }
-    if (!is_unknown || exited)
+    if (!is_unknown)
       return;
+    if (exited) {
+      missing.push_back("the process is gone: what was no file's code when the observation began has addresses only");
+      return;
+    }
     if (auto mapped = symbols_->remap(); !mapped) {
       missing.push_back(mapped.error().message());
       return;
