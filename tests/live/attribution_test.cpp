@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
@@ -472,6 +473,7 @@ TEST(Explain, names_the_socket_and_the_code)
     ASSERT_TRUE(whole);
     EXPECT_EQ(whole->at("process.pid"), suspect.pid());
     EXPECT_GE(whole->at("laggard.evidence.attributed_ratio").get<double>(), 0.9);
+    EXPECT_GT(whole->at("laggard.evidence.memory_limit_eta_seconds").get<double>(), 0);
     const auto socket = explain.wait_for(event("laggard.explanation.socket"));
     ASSERT_TRUE(socket);
     EXPECT_EQ(socket->at("laggard.socket.cookie"), std::to_string(suspect.cookie(0)));
@@ -482,6 +484,37 @@ TEST(Explain, names_the_socket_and_the_code)
     EXPECT_GE(stack->at("laggard.stack.frames").size(), 1U);
     EXPECT_EQ(explain.child().wait(), 0);
   }
+}
+
+TEST(Explain, a_suspect_that_exits_meanwhile_is_told_about_and_said_to_be_gone)
+{
+  LAGGARD_NEEDS_GROWTH();
+  Suspect suspect{[] {
+    const Pair a = connect_pair();
+    return std::pair{Suspect::Work([=] {
+                       receive_into_fresh_pages(a, 1009);
+                       ::_exit(0);
+                     }),
+                     Suspect::Cookies{a.cookie}};
+  }};
+  Observer explain{{"explain", "--duration", "20s", "--pid", std::to_string(suspect.pid())}};
+  ASSERT_THAT(explain.child().read_error_line(kDeadlineSeconds), testing::Optional(testing::HasSubstr("tracing the memory")));
+  suspect.go();
+  const auto event = [](std::string_view name) { return [name](const Json& line) { return line["event.name"] == name; }; };
+  const auto whole = explain.wait_for(event("laggard.explanation"));
+  ASSERT_TRUE(whole) << explain.child().error_text();
+  EXPECT_EQ(whole->at("process.pid"), suspect.pid());
+  EXPECT_EQ(whole->at("laggard.explanation.complete"), false);
+  EXPECT_THAT(whole->at("laggard.quality.missing").get<std::vector<std::string>>(),
+              testing::Contains(testing::HasSubstr("exited")));
+  const auto socket = explain.wait_for(event("laggard.explanation.socket"));
+  ASSERT_TRUE(socket);
+  EXPECT_EQ(socket->at("laggard.socket.cookie"), std::to_string(suspect.cookie(0)));
+  EXPECT_TRUE(socket->contains("network.peer.port"));
+  const auto stack = explain.wait_for(event("laggard.explanation.stack"));
+  ASSERT_TRUE(stack);
+  EXPECT_THAT(stack->at("laggard.stack.frames").dump(), testing::HasSubstr("receive_page"));
+  EXPECT_EQ(explain.child().wait(), 4);
 }
 
 // What it prints, and with which exit code it ended.
@@ -560,6 +593,39 @@ TEST(Explain, a_program_that_is_deleted_has_its_names_or_says_that_they_are_miss
   EXPECT_NE(frames.find("(upgraded)"), std::string::npos) << frames;
   if (frames.find("workload::") == std::string::npos) {
     EXPECT_THAT(said.missing, testing::Contains(testing::HasSubstr("upgraded"))) << frames;
+  }
+}
+
+TEST(Explain, a_community_id_of_two_sockets_here_is_refused_with_both)
+{
+  LAGGARD_NEEDS_GROWTH();
+  Suspect suspect = endless_hoarder();  // has both ends
+  suspect.go();
+  Observer first{{"explain", "--duration", "500ms", "--pid", std::to_string(suspect.pid())}};
+  const auto socket = first.wait_for([](const Json& line) { return line["event.name"] == "laggard.explanation.socket"; });
+  ASSERT_TRUE(socket);
+  Child explain{{laggard_program(), "explain", "--connection", socket->at("network.community_id")}};
+  EXPECT_EQ(explain.wait(), 2);
+  const std::string said = explain.error_text();
+  EXPECT_THAT(said, testing::HasSubstr(std::to_string(suspect.cookie(0)) + " of "));
+  EXPECT_EQ(std::ranges::count(said, '['), 2) << said;
+}
+
+TEST(Explain, output_that_cannot_be_written_is_said)
+{
+  LAGGARD_NEEDS_GROWTH();
+  Suspect suspect = endless_hoarder();
+  suspect.go();
+  for (const auto& arguments : {std::vector<std::string>{"explain", "--duration", "500ms", "--pid", std::to_string(suspect.pid())},
+                                {"snapshot", "--all"}}) {
+    std::vector<std::string> command{laggard_program()};
+    command.insert(command.end(), arguments.begin(), arguments.end());
+    Child full{command, [] { ::dup2(::open("/dev/full", O_WRONLY | O_CLOEXEC), 1); }};
+    EXPECT_EQ(full.wait(), 4) << arguments[0];
+    EXPECT_THAT(full.error_text(), testing::HasSubstr("cannot write the output")) << arguments[0];
+    Child closed{command};
+    closed.close_output();
+    EXPECT_EQ(closed.wait(), 0) << arguments[0] << ": " << closed.error_text();
   }
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What a user would see: laggard itself, with its default thresholds, beside programs that are known to be guilty or
 // innocent. Guilty ones must be named in time and with the right numbers, innocent ones never.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -383,6 +384,24 @@ TEST(Rights, without_capabilities_it_says_so_and_leaves_with_3)
   });
   EXPECT_EQ(laggard.wait(), 3);
   EXPECT_NE(laggard.error_text().find("CAP_BPF and CAP_PERFMON missing"), std::string::npos);
+}
+
+// ---- the end ----
+
+TEST(Ends, a_signal_ends_a_watch_whose_reader_does_not_read)
+{
+  LAGGARD_NEEDS_BPF();
+  Child laggard({laggard_program(), "watch"}, [] {
+    ::fcntl(1, F_SETFL, O_NONBLOCK);
+    while (::write(1, "full\n", 5) > 0) {
+    }
+    ::fcntl(1, F_SETFL, 0);
+  });
+  const auto takes_signals = [&] { return status_of(laggard.pid(), "SigBlk") != "0000000000000000"; };
+  ASSERT_TRUE(eventually(takes_signals));
+  laggard.signal(SIGTERM);
+  EXPECT_EQ(laggard.wait(), 4);
+  EXPECT_NE(laggard.error_text().find("cannot write the output"), std::string::npos);
 }
 
 }  // namespace

@@ -15,6 +15,7 @@
 #include <gtest/gtest.h>
 #include <sstream>
 #include <stdexcept>
+#include <utility>
 
 #include "contract/output_schema_check.h"
 #include "source/live/host.h"
@@ -61,6 +62,27 @@ std::pair<Fd, Fd> make_pipe()
   if (::pipe2(ends, O_CLOEXEC) != 0)
     throw std::runtime_error("pipe2 failed");
   return {Fd{ends[0]}, Fd{ends[1]}};
+}
+
+// The next line of `stream`; `buffer` holds what came after it.
+std::optional<std::string> line_of(const Fd& stream, std::string& buffer, double timeout_seconds)
+{
+  const Deadline deadline{timeout_seconds};
+  for (;;) {
+    if (const auto end = buffer.find('\n'); end != std::string::npos) {
+      std::string line = buffer.substr(0, end);
+      buffer.erase(0, end + 1);
+      return line;
+    }
+    pollfd poll_fd{stream.get(), POLLIN, 0};
+    if (::poll(&poll_fd, 1, static_cast<int>(deadline.left() * 1000)) <= 0)
+      return std::nullopt;
+    char bytes[65536];
+    const ssize_t got = ::read(stream.get(), bytes, sizeof bytes);
+    if (got <= 0)
+      return std::nullopt;
+    buffer.append(bytes, static_cast<std::size_t>(got));
+  }
 }
 
 }  // namespace
@@ -123,24 +145,11 @@ Child::~Child()
   }
 }
 
-std::optional<std::string> Child::read_line(double timeout_seconds)
+std::optional<std::string> Child::read_line(double timeout_seconds) { return line_of(output_, buffer_, timeout_seconds); }
+
+std::optional<std::string> Child::read_error_line(double timeout_seconds)
 {
-  const Deadline deadline{timeout_seconds};
-  for (;;) {
-    if (const auto end = buffer_.find('\n'); end != std::string::npos) {
-      std::string line = buffer_.substr(0, end);
-      buffer_.erase(0, end + 1);
-      return line;
-    }
-    pollfd poll_fd{output_.get(), POLLIN, 0};
-    if (::poll(&poll_fd, 1, static_cast<int>(deadline.left() * 1000)) <= 0)
-      return std::nullopt;
-    char bytes[65536];
-    const ssize_t got = ::read(output_.get(), bytes, sizeof bytes);
-    if (got <= 0)
-      return std::nullopt;
-    buffer_.append(bytes, static_cast<std::size_t>(got));
-  }
+  return line_of(error_, error_buffer_, timeout_seconds);
 }
 
 void Child::write_line(const std::string& line)
@@ -165,7 +174,7 @@ int Child::wait()
 
 std::string Child::error_text()
 {
-  std::string text;
+  std::string text = std::exchange(error_buffer_, {});
   char bytes[4096];
   for (ssize_t got = 0; (got = ::read(error_.get(), bytes, sizeof bytes)) > 0;)
     text.append(bytes, static_cast<std::size_t>(got));

@@ -42,12 +42,13 @@ class Child {
 
   pid_t pid() const { return pid_; }
   std::optional<std::string> read_line(double timeout_seconds);  // of standard output
+  std::optional<std::string> read_error_line(double timeout_seconds);
   void write_line(const std::string& line);
   void close_input() { input_.reset(); }
   void close_output() { output_.reset(); }
   void signal(int number) const;
   int wait();  // exit code, or 128 + signal
-  std::string error_text();  // all of standard error, after wait()
+  std::string error_text();  // all of standard error that was not read yet, after wait()
 
  private:
   pid_t pid_ = -1;
@@ -56,6 +57,7 @@ class Child {
   Fd output_;
   Fd error_;
   std::string buffer_;
+  std::string error_buffer_;
 };
 
 // tests/workload: a program of known behaviour.

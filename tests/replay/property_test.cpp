@@ -61,6 +61,25 @@ Recorded made_by_wire()
   return recorded;
 }
 
+// The same, and its process grows by 1 MiB a second in a kernel that could have told with what.
+Recorded made_by_growing()
+{
+  Recorded recorded = made_by_wire();
+  for (std::size_t second = 0; second < recorded.ticks.size(); second++) {
+    std::vector<RawTick> records = records_of(recorded.ticks[second]);
+    laggard_tick_record tick{};
+    std::memcpy(&tick, records.front().data(), sizeof tick);
+    tick.coverage |= LAGGARD_CAN_ATTRIBUTE;
+    std::memcpy(records.front().data(), &tick, sizeof tick);
+    laggard_process_record process{};
+    std::memcpy(&process, records.back().data(), sizeof process);
+    process.anon_pages += second * 256;
+    std::memcpy(records.back().data(), &process, sizeof process);
+    recorded.ticks[second] = joined(records);
+  }
+  return recorded;
+}
+
 Recorded recorded_of(const std::string& name)
 {
   if (name == "wire")
@@ -79,6 +98,17 @@ Recorded with_losses(Recorded recorded, __u64 lost)
   for (std::size_t i = recorded.ticks.size() / 2; i < recorded.ticks.size(); i++)
     set_losses(recorded.ticks[i], lost);
   return recorded;
+}
+
+TEST(Replay, ASuspectThatTheRecordingDoesNotKnowOfIsSaid)
+{
+  const Recorded recorded = made_by_growing();
+  const Said as_recorded = replay_file(recorded, options_of(recorded));
+  EXPECT_FALSE(as_recorded.incomplete);
+  const Said said = replay_file(recorded, options_of(recorded, {"--memory-window", "10s", "--memory-growth", "4MiB"}));
+  EXPECT_TRUE(said.incomplete);
+  EXPECT_EQ(said.exit_code, cli::kIncomplete);
+  EXPECT_THAT(said.lines, testing::HasSubstr("the memory of process 17 grows, but the recording does not tell with what"));
 }
 
 class Property : public testing::TestWithParam<std::string> {};

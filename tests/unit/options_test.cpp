@@ -3,10 +3,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 
 #include "base/fd.h"
@@ -137,9 +140,21 @@ TEST(Options, FiltersAddUp)
 
 TEST(Options, ACgroupPathIsItsInode)
 {
+  const std::string mount = std::filesystem::exists("/sys/fs/cgroup/unified") ? "/sys/fs/cgroup/unified" : "/sys/fs/cgroup";
   struct stat status {};
-  ASSERT_EQ(::stat("/tmp", &status), 0);
-  EXPECT_THAT(options({"--cgroup", "/tmp"}).filter.cgroup_ids, ElementsAre(status.st_ino));
+  struct statfs filesystem {};
+  if (::stat(mount.c_str(), &status) == 0 && ::statfs(mount.c_str(), &filesystem) == 0 && filesystem.f_type == CGROUP2_SUPER_MAGIC) {
+    EXPECT_THAT(options({"--cgroup", mount.c_str()}).filter.cgroup_ids, ElementsAre(status.st_ino));
+  } else {
+    EXPECT_EQ(parsed({"--cgroup", mount.c_str()}).exit_code, kUsage);
+  }
+}
+
+TEST(Options, APathThatIsNoCgroupIsAUsageError)
+{
+  const Parsed result = parsed({"--cgroup", "/etc"});
+  EXPECT_EQ(result.exit_code, kUsage);
+  EXPECT_THAT(result.text, HasSubstr("'/etc' is no cgroup v2"));
 }
 
 TEST(Options, HooksAreForcedByFeed)
@@ -158,7 +173,7 @@ TEST(Options, BadValuesAreUsageErrorsThatNameTheOption)
       {"--fail-on", "info"},   {"--min-severity", "2"}, {"--max-cpu", "0"},      {"--max-cpu", "150%"},
       {"--loss-limit", "-1"},  {"--loss-limit", "few"}, {"--pid", "init"},       {"--pid", "-1"},
       {"--port", "65536"},     {"--port", "-1"},        {"--netns", "host"},     {"--netns", "4294967296"},
-      {"--cgroup", "/no/such"}, {"--only", "slow"},     {"--hook", "reads"},     {"--cgroup", "99999999999999999999"},
+      {"--cgroup", "/no/such"}, {"--cgroup", ""},      {"--only", "slow"},     {"--hook", "reads"},     {"--cgroup", "99999999999999999999"},
   };
   for (const auto& [name, value] : bad) {
     const Parsed result = parsed({name, value});

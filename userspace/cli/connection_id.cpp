@@ -4,10 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <vector>
 
 #include "base/units.h"
 #include "detect/rule.h"
 #include "identify/community_id.h"
+#include "output/escape.h"
 
 namespace laggard::cli {
 namespace {
@@ -28,6 +30,12 @@ std::optional<FoundConnection> of_finding(const model::Model& model, std::uint64
   return std::nullopt;
 }
 
+std::string process_text(const model::Model& model, model::ProcessId id)
+{
+  const model::Process* process = model.find(id);
+  return fmt::format("{}[{}]", process != nullptr ? output::visible(process->latest().comm) : "process", id.tgid);
+}
+
 }  // namespace
 
 Result<FoundConnection> find_connection(const model::Model& model, const std::string& id)
@@ -41,14 +49,26 @@ Result<FoundConnection> find_connection(const model::Model& model, const std::st
   const bool community = id.starts_with("1:");
   if (!cookie && !community)
     return failure(fmt::format("'{}' is no socket cookie, Community ID (1:...) or finding id (16 hexadecimal digits)", id));
+  // Both ends of a connection have the same Community ID.
+  std::vector<FoundConnection> matches;
   for (const auto& [known, connection] : model.connections()) {
     const model::SocketSample& sample = connection.latest();
-    if ((cookie && *cookie == known) || (community && identify::community_id(sample.transport, sample.tuple) == id)) {
-      if (!connection.process())
-        return failure(fmt::format("nobody is known to hold the connection {}", id));
-      return FoundConnection{known, connection.process()};
-    }
+    if ((cookie && *cookie == known) || (community && identify::community_id(sample.transport, sample.tuple) == id))
+      matches.push_back({known, connection.process()});
   }
+  const bool any = !matches.empty();
+  std::erase_if(matches, [](const FoundConnection& match) { return !match.process; });
+  if (matches.size() == 1)
+    return matches.front();
+  if (matches.size() > 1) {
+    std::ranges::sort(matches, {}, &FoundConnection::cookie);
+    std::string ends;
+    for (const FoundConnection& match : matches)
+      ends += fmt::format("{}{} of {}", ends.empty() ? "" : ", ", match.cookie, process_text(model, match.process));
+    return failure(fmt::format("{} is more than one socket here, ask with the cookie of one: {}", id, ends));
+  }
+  if (any)
+    return failure(fmt::format("nobody is known to hold the connection {}", id));
   return failure(fmt::format("there is no connection {}: 'laggard snapshot --all --output json' lists those that exist", id));
 }
 

@@ -15,7 +15,7 @@ struct FoundConnection {
 };
 
 // `id`: a socket cookie (laggard.socket.cookie), a Community ID ("1:..."), or the id of a finding, also of another run of
-// laggard (laggard.finding.id, 16 hexadecimal digits). The error names what was looked for and the next step.
+// laggard (laggard.finding.id, 16 hexadecimal digits). A Community ID whose both ends are on this host is an error. The error names what was looked for and the next step.
 Result<FoundConnection> find_connection(const model::Model& model, const std::string& id);
 
 }  // namespace laggard::cli

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <map>
+#include <optional>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -69,8 +70,37 @@ class StackCollector {
     }
   }
 
-  // Equal chains of functions are one stack; most bytes first. `traced_bytes`: what all samples together stand for.
-  std::vector<Explanation::Stack> summarize(std::uint64_t traced_bytes)
+  // Names all addresses. Those of before an exec are another program's now, so the mappings of the beginning are asked
+  // first, and today's only for what they do not know: code that was loaded since. Of a process that exited there are none.
+  void name(bool exited, std::vector<std::string>& missing)
+  {
+    if (symbols_ == nullptr)
+      return;
+    bool is_unknown = false;
+    for (const auto& [id, taken] : stacks_)
+      for (std::size_t i = 0; i < taken.addresses.size(); i++) {
+        const auto [frame, is_new] = names_.try_emplace({taken.addresses[i], i > 0});
+        if (is_new)
+          frame->second = symbols_->resolve(taken.addresses[i], i > 0);
+        is_unknown = is_unknown || frame->second.module.empty();
+      }
+    if (!is_unknown)
+      return;
+    if (exited) {
+      missing.push_back("the process is gone: what was no file's code when the observation began has addresses only");
+      return;
+    }
+    if (auto mapped = symbols_->remap(); !mapped) {
+      missing.push_back(mapped.error().message());
+      return;
+    }
+    for (auto& [asked, frame] : names_)
+      if (frame.module.empty())
+        frame = symbols_->resolve(asked.first, asked.second);
+  }
+
+  // After name(). Equal chains of functions are one stack; most bytes first. `traced_bytes`: what all samples together stand for.
+  std::vector<Explanation::Stack> summarize(std::uint64_t traced_bytes) const
   {
     std::map<std::tuple<Explanation::Where, std::uint64_t, std::vector<std::string>>, Explanation::Stack> stacks;
     std::uint64_t pages = 0;
@@ -108,9 +138,9 @@ class StackCollector {
     std::vector<std::uint64_t> addresses;
   };
 
-  Explanation::Frame frame_of(std::uint64_t address, bool is_return_address)
+  Explanation::Frame frame_of(std::uint64_t address, bool is_return_address) const
   {
-    const identify::Frame frame = symbols_->resolve(address, is_return_address);
+    const identify::Frame& frame = names_.at({address, is_return_address});
     const std::string file = frame.source_file.substr(frame.source_file.rfind('/') + 1);
     return {address, frame.symbol, frame.symbol_offset, frame.module, frame.module_offset,
             file.empty() ? "" : fmt::format("{}:{}", file, frame.source_line)};
@@ -118,6 +148,7 @@ class StackCollector {
 
   identify::Symbols* symbols_;  // null: addresses cannot be followed
   std::map<std::uint64_t, Taken> stacks_;
+  std::map<std::pair<std::uint64_t, bool>, identify::Frame> names_;  // of (address, is it a return address)
 };
 
 int fail(int code, const std::string& message)
@@ -133,7 +164,7 @@ detect::SocketRef socket_ref(const model::Model& model, const model::SocketSampl
 }
 
 // What the attribution counted, with the sockets' names. `seen`: every socket that was known at some time meanwhile.
-Explanation explain(const model::Model& model, const model::Process& process,
+Explanation explain(const model::Model& model, const model::Process& process, bool exited,
                     const std::map<std::uint64_t, detect::SocketRef>& seen, std::uint64_t asked_cookie)
 {
   const model::Attribution& attribution = *process.attribution();
@@ -158,9 +189,17 @@ Explanation explain(const model::Model& model, const model::Process& process,
   }
   std::ranges::stable_sort(result.sockets, std::greater{},
                            [](const Explanation::Socket& socket) { return socket.kernel_bytes + socket.user_bytes; });
+  // At this pace, to the cgroup's limit or the end of the host's memory, as forecast() of detect/memory has it.
+  auto room = static_cast<double>(model.last_tick_facts().host_available_bytes);
+  if (attribution.limit_bytes > 0)
+    room = room > 0 ? std::min(room, static_cast<double>(attribution.headroom_bytes)) : static_cast<double>(attribution.headroom_bytes);
+  if (!exited && attribution.net_bytes > 0 && (room > 0 || attribution.limit_bytes > 0))
+    result.limit_eta_seconds = room / attribution.net_bytes * seconds(result.observed);
   if (attribution.lost_bytes > 0)
     result.missing.push_back(fmt::format("{} bytes came with more sockets than can be counted", attribution.lost_bytes));
-  if (!attribution.complete)
+  if (exited)
+    result.missing.push_back(fmt::format("process {} exited meanwhile: its memory is as last seen", result.process.id.tgid));
+  else if (!attribution.complete)
     result.missing.push_back("the observation was cut short");
   return result;
 }
@@ -182,11 +221,21 @@ int run_explain(const Options& options)
   // Memory has to be watched from before the attribution begins.
   model::Model model{{.memory_window = duration + std::chrono::seconds(2)}};
   std::map<std::uint64_t, detect::SocketRef> seen;
+  std::optional<model::ProcessSample> last;  // of the suspect, once it is known
+  bool exited = false;
   const auto look = [&](bool everything) -> Result<void> {
     auto raw = source.tick(everything, everything);
     auto tick = raw ? source::decode(*raw) : tl::make_unexpected(raw.error());
     if (!tick)
       return tl::make_unexpected(tick.error());
+    if (last && tick->walked_processes) {
+      const auto found = std::ranges::find(tick->processes, last->id, &model::ProcessSample::id);
+      exited = found == tick->processes.end();
+      if (exited)  // what it grew with is worth telling all the more: the model keeps it as it was
+        tick->processes.push_back(*last);
+      else
+        last = *found;
+    }
     model.apply(*tick);
     for (const model::SocketSample& sample : tick->sockets)
       seen.insert_or_assign(sample.cookie, socket_ref(model, sample));
@@ -207,54 +256,55 @@ int run_explain(const Options& options)
   const model::Process* process = model.find_tgid(tgid);
   if (process == nullptr)
     return fail(kUsage, fmt::format("there is no process {} (pids are those of the host's initial pid namespace)", tgid));
-  const model::ProcessId id = process->latest().id;
+  last = process->latest();
 
-  // From here on only what symbols need. Since Linux 6.15 CAP_PERFMON reads maps, too (kernel/fork.c, may_access_mm).
-  auto symbols = identify::Symbols::open(tgid);
-  std::vector<int> for_symbols{CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH};
+  // From here on, before the program's files are looked into, only what symbols need: /proc/PID/map_files wants
+  // CAP_CHECKPOINT_RESTORE. Since Linux 6.15 CAP_PERFMON reads maps, too (kernel/fork.c, may_access_mm).
+  std::vector<int> for_symbols{CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, CAP_CHECKPOINT_RESTORE};
   if (!source::live::host_facts().has_sys_ptrace)
     for_symbols.push_back(CAP_PERFMON);
   if (auto dropped = give_up_privileges(options, *setup, std::move(for_symbols)); !dropped)
     return fail(kCannotObserve, dropped.error().message());
+  auto symbols = identify::Symbols::open(tgid);
   StackCollector collector{symbols ? &*symbols : nullptr};
   const source::live::Attribution::Samples taker{[&](const laggard_stack_sample& sample) { collector.stack(sample); },
                                                  [&](const laggard_stack_owner& owner) { collector.owner(owner); }};
+  if (auto begun = source.attribute({last->id, duration, std::max<Duration>(duration / kMaxStacks, std::chrono::milliseconds(2))}); !begun)
+    return fail(kCannotObserve, "cannot explain: " + begun.error().message());
   std::fprintf(stderr, "laggard: tracing the memory of pid %u for %s; stop earlier with Ctrl-C\n", tgid,
                format_duration(duration).c_str());
-  if (auto begun = source.attribute({id, duration, std::max<Duration>(duration / kMaxStacks, std::chrono::milliseconds(2))}); !begun)
-    return fail(kCannotObserve, "cannot explain: " + begun.error().message());
 
   Options pace = options;
   pace.interval = kDrainInterval;
   pace.duration.reset();
   std::uint64_t lost_samples = 0;
-  const auto ended = run_live_loop(pace, source, [&]() -> Result<bool> {
+  auto signals = StopSignals::take();
+  if (!signals)
+    return fail(kCannotObserve, signals.error().message());
+  const auto ended = run_live_loop(pace, source, *signals, [&]() -> Result<bool> {
     source.attribution()->take(taker);
     lost_samples = source.attribution()->lost_samples();
     if (auto looked = look(false); !looked)
       return tl::make_unexpected(looked.error());
-    return source.attribution() != nullptr && model.find(id) != nullptr;
+    return source.attribution() != nullptr && !exited;
   });
   if (!ended)
     return fail(kCannotObserve, ended.error().message());
-  const bool exited = model.find(id) == nullptr;
-  if (exited)
-    return fail(kIncomplete, fmt::format("process {} exited before there was anything to tell", tgid));
-  if (source.attribution() != nullptr) {  // Ctrl-C
+  if (source.attribution() != nullptr) {  // Ctrl-C, or it exited
     source.attribution()->take(taker);
     source.attribution()->stop();
     if (auto looked = look(false); !looked)
       return fail(kCannotObserve, looked.error().message());
   }
-  process = model.find(id);
+  signals->give_back();  // names may take long: Ctrl-C ends that
+  process = model.find(last->id);
   if (process == nullptr || !process->attribution())
-    return fail(kIncomplete, fmt::format("process {} exited before there was anything to tell", tgid));
+    return fail(kIncomplete, fmt::format("process {}: its growth was not told", tgid));
 
-  Explanation result = explain(model, *process, seen, cookie);
+  Explanation result = explain(model, *process, exited, seen, cookie);
   result.hooks = setup->observer.hooks_text();
-  if (symbols)
-    if (auto mapped = symbols->remap(); !mapped)
-      result.missing.push_back(mapped.error().message());
+  result.missing.insert(result.missing.end(), setup->observer.missing.begin(), setup->observer.missing.end());
+  collector.name(exited, result.missing);
   result.stacks = collector.summarize(result.total_bytes);
   if (result.stacks.size() > kShownStacks)
     result.stacks.resize(kShownStacks);
@@ -268,8 +318,9 @@ int run_explain(const Options& options)
   if (lost_samples > 0)
     result.missing.push_back(fmt::format("{} stacks did not fit into the ring", lost_samples));
   const auto sink = output::make_sink(sink_options(options), setup->observer);
-  sink->explanation(result);
-  return kObserved;
+  if (!sink->explanation(result))
+    return output_ended(*sink);
+  return exited ? kIncomplete : kObserved;
 }
 
 }  // namespace laggard::cli

@@ -31,6 +31,15 @@ Result<Fd> timer(Duration first, Duration period)
   return fd;
 }
 
+sigset_t stop_signals()
+{
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int number : {SIGINT, SIGTERM, SIGHUP})
+    sigaddset(&set, number);
+  return set;
+}
+
 }  // namespace
 
 Result<LiveSetup> open_live(const Options& options)
@@ -63,19 +72,39 @@ Result<void> give_up_privileges(const Options& options, LiveSetup& setup, std::v
   return source::live::drop_privileges(keep);
 }
 
-Result<LoopClock> LoopClock::start(const Options& options, int ring_fd)
+Result<StopSignals> StopSignals::take()
+{
+  StopSignals signals;
+  const sigset_t set = stop_signals();
+  sigset_t before;
+  if (::sigprocmask(SIG_BLOCK, &set, &before) != 0)
+    return errno_failure("cannot block signals");
+  signals.before_.reset(new sigset_t(before));
+  signals.fd_.reset(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!signals.fd_)
+    return errno_failure("cannot wait for signals");
+  return signals;
+}
+
+void StopSignals::give_back()
+{
+  before_.reset();
+  fd_.reset();
+}
+
+void StopSignals::GiveBack::operator()(const sigset_t* before) const
+{
+  const sigset_t set = stop_signals();
+  const timespec no_time{};
+  while (::sigtimedwait(&set, nullptr, &no_time) > 0) {
+  }
+  ::sigprocmask(SIG_SETMASK, before, nullptr);
+  delete before;
+}
+
+Result<LoopClock> LoopClock::start(const Options& options, int ring_fd, const StopSignals& signals)
 {
   LoopClock clock;
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGINT);
-  sigaddset(&set, SIGTERM);
-  sigaddset(&set, SIGHUP);
-  if (::sigprocmask(SIG_BLOCK, &set, nullptr) != 0)
-    return errno_failure("cannot block signals");
-  clock.signals_.reset(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-  if (!clock.signals_)
-    return errno_failure("cannot wait for signals");
   auto ticks = timer(std::chrono::nanoseconds(1), options.interval);
   if (!ticks)
     return tl::make_unexpected(ticks.error());
@@ -87,13 +116,14 @@ Result<LoopClock> LoopClock::start(const Options& options, int ring_fd)
     clock.end_ = std::move(*end);
   }
   clock.ring_fd_ = ring_fd;
+  clock.stop_fd_ = signals.fd();
   return clock;
 }
 
 Result<LoopClock::Event> LoopClock::wait()
 {
   for (;;) {
-    std::array<pollfd, 4> fds = {pollfd{signals_.get(), POLLIN, 0}, pollfd{end_.get(), POLLIN, 0},
+    std::array<pollfd, 4> fds = {pollfd{stop_fd_, POLLIN, 0}, pollfd{end_.get(), POLLIN, 0},
                                  pollfd{ticks_.get(), POLLIN, 0}, pollfd{ring_fd_, POLLIN, 0}};
     if (::poll(fds.data(), fds.size(), -1) < 0) {
       if (errno == EINTR)

@@ -2,6 +2,8 @@
 // Time and signals for the commands that look at the running kernel.
 #pragma once
 
+#include <signal.h>
+
 #include <memory>
 
 #include "base/fd.h"
@@ -16,30 +18,46 @@ struct LiveSetup {
   model::Observer observer;
 };
 
-// Opens the source. `before_drop` runs while privileges last; then they are given up unless asked otherwise.
+// Opens the source, with the privileges that there are: give_up_privileges() is for afterwards.
 Result<LiveSetup> open_live(const Options& options);
 // Keeps the capabilities of `keep` (CAP_* numbers).
 Result<void> give_up_privileges(const Options& options, LiveSetup& setup, std::vector<int> keep = {});
 
+// While it exists, SIGINT, SIGTERM and SIGHUP end nothing, but make fd() readable, for good. At its end they do again what
+// they did before, and those that came meanwhile have had their effect.
+class StopSignals {
+ public:
+  static Result<StopSignals> take();
+  int fd() const { return fd_.get(); }
+  void give_back();  // before its end
+
+ private:
+  struct GiveBack {
+    void operator()(const sigset_t* before) const;
+  };
+  std::unique_ptr<const sigset_t, GiveBack> before_;  // the mask
+  Fd fd_;
+};
+
 class LoopClock {
  public:
-  static Result<LoopClock> start(const Options& options, int ring_fd);
+  static Result<LoopClock> start(const Options& options, int ring_fd, const StopSignals& signals);
   enum class Event : std::uint8_t { Tick, Ring, Interrupted, DurationOver };
   Result<Event> wait();
 
  private:
-  Fd signals_;
   Fd ticks_;
   Fd end_;
   int ring_fd_ = -1;
+  int stop_fd_ = -1;
 };
 
 // Calls `on_tick` at once and then once per interval, until it returns false, a signal comes or the duration is over.
 // The value says why it ended.
 template <class OnTick>
-Result<std::string> run_live_loop(const Options& options, source::live::LiveSource& source, OnTick on_tick)
+Result<std::string> run_live_loop(const Options& options, source::live::LiveSource& source, const StopSignals& signals, OnTick on_tick)
 {
-  auto clock = LoopClock::start(options, source.ring_fd());
+  auto clock = LoopClock::start(options, source.ring_fd(), signals);
   if (!clock)
     return tl::make_unexpected(clock.error());
   for (;;) {

@@ -2,8 +2,10 @@
 #include "cli/options.h"
 
 #include <fmt/format.h>
+#include <linux/magic.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -96,14 +98,23 @@ Result<double> positive_share(std::string_view text)
 Result<std::uint64_t> cgroup_id(std::string_view text)
 {
   const std::string value{text};
-  if (!value.empty() && std::ranges::all_of(value, [](char c) { return c >= '0' && c <= '9'; }))
+  if (value.empty())
+    return failure("a cgroup id or path is missing");
+  if (std::ranges::all_of(value, [](char c) { return c >= '0' && c <= '9'; }))
     return parse_count(value);
+  bool exists = false;
   for (const char* mount : {"", "/sys/fs/cgroup", "/sys/fs/cgroup/unified"}) {
     struct stat status {};
+    struct statfs filesystem {};
     const std::string path = fmt::format("{}{}{}", mount, *mount != 0 && value.front() != '/' ? "/" : "", value);
-    if (::stat(path.c_str(), &status) == 0)
+    if (::stat(path.c_str(), &status) != 0 || ::statfs(path.c_str(), &filesystem) != 0)
+      continue;
+    exists = true;
+    if (filesystem.f_type == CGROUP2_SUPER_MAGIC && S_ISDIR(status.st_mode))
       return status.st_ino;
   }
+  if (exists)
+    return failure(fmt::format("'{}' is no cgroup v2: a directory below the cgroup2 mount, often /sys/fs/cgroup, is", text));
   return failure(fmt::format("'{}' is neither a cgroup id nor a cgroup v2 path", text));
 }
 
@@ -253,7 +264,7 @@ Parsed parse(int argc, const char* const* argv)
   for (const auto& [subcommand, command] : commands) {
     subcommand->fallthrough();
     subcommand->configurable(false);
-    subcommand->footer(fmt::format("All that 'laggard --help' lists fits here too: laggard {} --pid 4121 --duration 5s\n\n{}",
+    subcommand->footer(fmt::format("The options of 'laggard --help' may follow '{}', too, as far as they mean something to it.\n\n{}",
                                    subcommand->get_name(), kFooter));
     if (command == Command::Record || command == Command::Replay)
       subcommand->add_option("FILE", o.file, "the recording; - is standard output or input")->required();

@@ -48,7 +48,8 @@ int run_replay(const Options& options)
     session.cannot_see(trouble);
     std::fprintf(stderr, "laggard: %s\n", trouble.c_str());
   }
-  session.stop(trouble.empty() ? "end of recording" : trouble);
+  if (const bool said = session.stop(trouble.empty() ? "end of recording" : trouble); !said && session.output_ended() != kObserved)
+    return kIncomplete;
   return session.exit_code();
 }
 

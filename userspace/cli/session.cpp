@@ -41,7 +41,24 @@ bool Session::tick(std::span<const std::byte> raw)
   ticks_++;
   model_.apply(*decoded);
   const std::vector<detect::Finding> findings = detector_.evaluate(model_);
+  if (!observer_.replayed_from.empty())
+    look_for_answer();
   return say_degraded() && say(findings);
+}
+
+// A recording holds the attributions that its own session asked for. With other thresholds others are suspects, of which
+// nothing can be concluded: that is not "nothing found".
+void Session::look_for_answer()
+{
+  // The source attributes one process at a time, and may have just begun with another.
+  const Duration patience = 2 * std::max(options_.thresholds.attribution, detect::Thresholds{}.attribution) + 3 * model_.interval();
+  const auto& wanted = detector_.wants_attribution();
+  if (wanted != unanswered_) {
+    unanswered_ = wanted;
+    unanswered_since_ = model_.now();
+  }
+  if (unanswered_ && model_.now() - unanswered_since_ > patience)
+    never_answered_.insert(*unanswered_);
 }
 
 bool Session::say(const std::vector<detect::Finding>& findings)
@@ -53,41 +70,47 @@ bool Session::say(const std::vector<detect::Finding>& findings)
 bool Session::say_degraded()
 {
   const model::Tick& facts = model_.last_tick_facts();
-  std::string message;
+  std::vector<std::string> messages;
   model::Losses fresh = facts.lost;
   fresh.ring_full -= lost_said_.ring_full;
   fresh.no_storage -= lost_said_.no_storage;
   fresh.no_totals -= lost_said_.no_totals;
   fresh.skipped_runs -= lost_said_.skipped_runs;
-  if (fresh.total() > 0) {
-    message = fresh.no_storage > 0
-                  ? fmt::format("{} sockets could not be tracked: the kernel had no memory for them", fresh.no_storage)
-              : fresh.ring_full > 0
-                  ? fmt::format("{} records lost, the ring was full: busy sockets are seen less often", fresh.ring_full)
-                  : fmt::format("{} additions to read totals lost: retained ratios may be too high", fresh.no_totals);
-    lost_said_ = facts.lost;
-  }
-  if (message.empty() && !skipped_said_ && facts.lost.skipped_runs > 0) {
-    message = "events pass unseen where this kernel interrupts a tracing program: counts of reads are a little low";
+  if (fresh.no_storage > 0)
+    messages.push_back(fmt::format("{} sockets could not be tracked: the kernel had no memory for them", fresh.no_storage));
+  if (fresh.ring_full > 0)
+    messages.push_back(fmt::format("{} records lost, the ring was full: busy sockets are seen less often", fresh.ring_full));
+  if (fresh.no_totals > 0)
+    messages.push_back(fmt::format("{} additions to read totals lost: retained ratios may be too high", fresh.no_totals));
+  if (!skipped_said_ && facts.lost.skipped_runs > 0) {
+    messages.push_back("events pass unseen where this kernel interrupts a tracing program: counts of reads are a little low");
     skipped_said_ = true;
   }
   const Duration shortest = std::min({options_.thresholds.hold, options_.thresholds.stall});
   if (!slow_sweep_said_ && facts.sweep_period > shortest / 2) {
-    message = fmt::format("a look at all {} sockets takes so long that it happens every {} to stay within --max-cpu: "
-                          "findings about sockets that nobody reads come that much later",
-                          facts.sockets_visited, format_duration(facts.sweep_period));
+    messages.push_back(fmt::format("a look at all {} sockets takes so long that it happens every {} to stay within --max-cpu: "
+                                   "findings about sockets that nobody reads come that much later",
+                                   facts.sockets_visited, format_duration(facts.sweep_period)));
     slow_sweep_said_ = true;
   }
   if (!evicted_said_ && model_.evicted() > 0) {
-    message = fmt::format("more than {} interesting sockets: the others are not looked at", model_.options().max_connections);
+    messages.push_back(fmt::format("more than {} interesting sockets: the others are not looked at", model_.options().max_connections));
     evicted_said_ = true;
   }
   if (missing_ticks_ > missing_ticks_said_) {
-    message = fmt::format("ticks missing from the recording: {}; what happened meanwhile is not known",
-                          missing_ticks_ - missing_ticks_said_);
+    messages.push_back(fmt::format("ticks missing from the recording: {}; what happened meanwhile is not known",
+                                   missing_ticks_ - missing_ticks_said_));
     missing_ticks_said_ = missing_ticks_;
   }
-  return message.empty() || !sink_ || sink_->degraded({facts.wall_time, message, fresh});
+  if (never_answered_.size() > never_answered_said_) {
+    messages.push_back(fmt::format("the memory of process {} grows, but the recording does not tell with what: while it was "
+                                   "made, with its thresholds, that was no suspect", unanswered_ ? unanswered_->tgid : 0));
+    never_answered_said_ = never_answered_.size();
+  }
+  if (messages.empty())
+    return true;
+  lost_said_ = facts.lost;
+  return !sink_ || sink_->degraded({facts.wall_time, fmt::format("{}", fmt::join(messages, ". ")), fresh});
 }
 
 bool Session::stop(const std::string& reason)
@@ -117,15 +140,17 @@ int Session::exit_code() const
 
 bool Session::is_incomplete() const
 {
-  return !error_.empty() || ticks_ == 0 || missing_ticks_ > 0 || model_.evicted() > 0 ||
+  return !error_.empty() || ticks_ == 0 || missing_ticks_ > 0 || model_.evicted() > 0 || !never_answered_.empty() ||
          model_.last_tick_facts().lost.total() > options_.loss_limit;
 }
 
-int Session::output_ended() const
+int Session::output_ended() const { return sink_ ? cli::output_ended(*sink_) : kObserved; }
+
+int output_ended(const output::Sink& sink)
 {
-  if (!sink_ || !sink_->error() || sink_->error() == std::errc::broken_pipe)
+  if (!sink.error() || sink.error() == std::errc::broken_pipe)
     return kObserved;
-  std::fprintf(stderr, "laggard: cannot write the output: %s\n", sink_->error().message().c_str());
+  std::fprintf(stderr, "laggard: cannot write the output: %s\n", sink.error().message().c_str());
   return kIncomplete;
 }
 

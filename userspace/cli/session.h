@@ -3,6 +3,8 @@
 #pragma once
 
 #include <memory>
+#include <optional>
+#include <set>
 #include <span>
 #include <string>
 
@@ -26,7 +28,7 @@ class Session {
   void cannot_see(const std::string& why) { error_ = why; }
   int exit_code() const;
   bool is_incomplete() const;
-  // After started() or tick() said false: 0 where the reader just left, else says what happened on stderr and is 4.
+  // After started(), tick() or stop() said false.
   int output_ended() const;
 
   bool wants_holders() const { return detector_.wants_holders(); }
@@ -39,6 +41,7 @@ class Session {
  private:
   bool say(const std::vector<detect::Finding>& findings);
   bool say_degraded();
+  void look_for_answer();
 
   const Options& options_;
   model::Observer observer_;
@@ -53,7 +56,15 @@ class Session {
   std::uint64_t missing_ticks_ = 0;
   std::uint64_t missing_ticks_said_ = 0;
   std::string error_;
+  // Of a recording: who is to be attributed, without a pause since then, and was in vain.
+  std::optional<model::ProcessId> unanswered_;
+  MonoTime unanswered_since_;
+  std::set<model::ProcessId> never_answered_;
+  std::size_t never_answered_said_ = 0;
 };
+
+// After `sink` said that it takes no more: 0 where the reader just left, else says what happened on stderr and is 4.
+int output_ended(const output::Sink& sink);
 
 model::Observer describe_observer(const std::vector<model::HookChoice>& hooks);
 

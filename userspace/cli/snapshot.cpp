@@ -84,7 +84,7 @@ int run_snapshot(const Options& options)
     if (!passes(options.filter, line))
       continue;
     if (!sink->socket(line))
-      return kObserved;
+      return output_ended(*sink);
     shown++;
   }
   const bool incomplete = tick->lost.total() > options.loss_limit;

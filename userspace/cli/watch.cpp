@@ -18,13 +18,13 @@ int cannot(const Error& error)
 WallTime wall_now() { return std::chrono::time_point_cast<Duration>(std::chrono::system_clock::now()); }
 
 // Live ticks through a session; into a recording as well where there is one.
-int observe(const Options& options, LiveSetup& setup, Session& session, source::RecordingWriter* recording,
-            std::string& reason)
+int observe(const Options& options, LiveSetup& setup, const StopSignals& signals, Session& session,
+            source::RecordingWriter* recording, std::string& reason)
 {
   if (!session.started(wall_now()))
     return session.output_ended();
   std::string trouble;
-  auto ended = run_live_loop(options, *setup.source, [&]() -> Result<bool> {
+  auto ended = run_live_loop(options, *setup.source, signals, [&]() -> Result<bool> {
     auto raw = setup.source->tick(session.wants_holders());
     if (!raw)
       return tl::make_unexpected(raw.error());
@@ -56,7 +56,8 @@ int observe(const Options& options, LiveSetup& setup, Session& session, source::
   // A reader that left before we were done wants no summary.
   if (reason == "output closed")
     return session.output_ended();
-  session.stop(reason);
+  if (const bool said = session.stop(reason); !said && session.output_ended() != kObserved)
+    return kIncomplete;
   return session.exit_code();
 }
 
@@ -69,9 +70,14 @@ int run_watch(const Options& options)
     return cannot(setup.error());
   if (auto dropped = give_up_privileges(options, *setup); !dropped)
     return cannot(dropped.error());
-  Session session{options, setup->observer, output::make_sink(sink_options(options), setup->observer)};
+  auto signals = StopSignals::take();
+  if (!signals)
+    return cannot(signals.error());
+  auto sink = output::make_sink(sink_options(options), setup->observer);
+  sink->give_up_when(signals->fd());
+  Session session{options, setup->observer, std::move(sink)};
   std::string reason;
-  return observe(options, *setup, session, nullptr, reason);
+  return observe(options, *setup, *signals, session, nullptr, reason);
 }
 
 int run_record(const Options& options)
@@ -86,11 +92,15 @@ int run_record(const Options& options)
   }
   if (auto dropped = give_up_privileges(options, *setup); !dropped)
     return cannot(dropped.error());
+  auto signals = StopSignals::take();
+  if (!signals)
+    return cannot(signals.error());
   // The detector runs along so that the recording holds the same walks as a watch would have made.
   Session session{options, setup->observer, nullptr};
   std::fprintf(stderr, "laggard: recording to %s; stop with Ctrl-C\n", options.file.c_str());
   std::string reason;
-  const int exit_code = observe(options, *setup, session, recording->get(), reason);
+  const int exit_code = observe(options, *setup, *signals, session, recording->get(), reason);
+  signals->give_back();
   std::fprintf(stderr, "laggard: %llu ticks recorded (%s), %llu findings in them; see them with 'laggard replay %s'\n",
                static_cast<unsigned long long>(session.ticks()), reason.c_str(),
                static_cast<unsigned long long>(session.counts().opened), options.file.c_str());

@@ -107,11 +107,16 @@ class Sink {
 
   std::error_code error() const { return error_; }
 
+  // Once `fd` is readable, whoever reads the output is not waited for any longer than a second: error() is then
+  // std::errc::interrupted. Not owned.
+  void give_up_when(int fd) { stop_fd_ = fd; }
+
  protected:
   bool write(int fd, std::string_view bytes);
 
  private:
   std::error_code error_;
+  int stop_fd_ = -1;
 };
 
 enum class Format : std::uint8_t { Text, Json, Logfmt };
