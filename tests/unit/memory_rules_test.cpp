@@ -113,6 +113,35 @@ TEST(Attribution, NothingIsOpenedBeforeTheWindowAndTheAttributionAreOver)
   EXPECT_THAT(it.scene.findings(), SizeIs(1));
 }
 
+// Looks of a long window are seconds apart: with which of them the growth begins must not matter.
+TEST(Attribution, ALongWindowFindsWhatAShortOneFinds)
+{
+  detect::DetectorOptions options;
+  options.thresholds.memory_window = 5min;
+  for (const double begins : {1.0, 4.0, 7.0, 9.0}) {
+    Grower it{options};
+    it.process.anon_bytes = [=](double t) { return 50e6 + 1e6 * std::max(t - begins, 0.0); };
+    it.process.grows_with = {{&it.busy, 1, 0}};
+    it.scene.run(5min + 20s);
+    EXPECT_THAT(it.scene.opened(Kind::UserSpaceBuffering), SizeIs(1)) << begins;
+    EXPECT_EQ(it.scene.attributions, 1) << begins;
+  }
+}
+
+TEST(Attribution, AnIntervalAsLongAsTheAttributionWillDo)
+{
+  detect::DetectorOptions options;
+  options.thresholds.memory_window = 2min;
+  Scene scene{options, 5s};
+  scene.can_attribute = true;
+  SceneProcess& process = scene.process(17, "grower");
+  SceneSocket& socket = scene.tcp(process).arrives(1e6).drains(16'384, 100);
+  process.anon_bytes = [](double t) { return 50e6 + 1e6 * t; };
+  process.grows_with = {{&socket, 1, 0}};
+  scene.run(150s);
+  EXPECT_THAT(scene.opened(Kind::UserSpaceBuffering), SizeIs(1));
+}
+
 TEST(Attribution, GrowthThatStopsMeanwhileIsNoFinding)
 {
   Grower it;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <deque>
+#include <vector>
 
 #include "model/connection.h"
 #include "model/statistics.h"
@@ -56,6 +57,8 @@ class Process {
  private:
   ProcessSample latest_;
   std::deque<Look> history_;
+  // The memory window once more, the more closely the younger: history_ is too coarse for what an attribution began with.
+  std::vector<Look> recent_;
   std::optional<Attribution> attribution_;
 };
 
