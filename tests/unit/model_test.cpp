@@ -60,6 +60,36 @@ TEST(Model, ForgetsWhatACompleteSweepDoesNotShowAndNothingElse)
   EXPECT_FALSE(model.was_destroyed(2));
 }
 
+TEST(Model, AUdpSocketThatLosesStaysForAWhileAndIsDrainedWhereASweepDoesNotShowIt)
+{
+  for (const std::uint64_t drops : {0U, 7U}) {
+    Model model{{.window = 5s}};
+    SocketSample sample = socket(1, 0s);
+    sample.transport = Transport::Udp;
+    sample.drops = drops;
+    sample.rcv_nxt = 1009;
+    sample.copied_seq = 1000;
+    sample.unread_bytes = sample.rmem_bytes = 9 * 768;
+    sample.queued_packets = 9;
+    model.apply(tick(0s, {sample}));
+    model.apply(tick(1s, {}, false));
+    EXPECT_EQ(model.find(1)->latest().time, at(0s));  // no sweep: nothing is known
+    model.apply(tick(2s));
+    if (drops == 0) {
+      EXPECT_EQ(model.find(1), nullptr);
+      continue;
+    }
+    ASSERT_NE(model.find(1), nullptr);
+    EXPECT_EQ(model.find(1)->latest().time, at(2s));
+    EXPECT_EQ(model.find(1)->latest().unread_bytes, 0U);
+    EXPECT_TRUE(model.find(1)->receive().empty());
+    EXPECT_FALSE(known(model.find(1)->standing_since()));
+    for (Duration now = 3s; now <= 20s; now += 1s)
+      model.apply(tick(now));
+    EXPECT_EQ(model.find(1), nullptr);
+  }
+}
+
 TEST(Model, WhatIsGoneIsForgottenAtOnceAndRememberedAsDestroyedForOneTick)
 {
   Model model{{}};

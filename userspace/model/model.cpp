@@ -70,6 +70,11 @@ void Model::apply_sockets(const Tick& tick)
     if (sample.time >= known->second.latest().time)
       known->second.observe(sample, options_);
   }
+  // One that loses its datagrams in bursts is shown when they come, and drained and not shown in between.
+  if (tick.swept)
+    for (auto& [cookie, connection] : connections_)
+      if (connection.may_lose_again(options_) && present.insert(cookie).second)
+        connection.observe_absence(now_, options_);
   for (auto& [cookie, connection] : connections_)
     connection.end_tick(options_);
   for (std::uint64_t cookie : tick.gone) {
