@@ -148,6 +148,34 @@ TEST(Model, HoldersBeginWithTheReaderThenTheOwnerThenTheLowestPid)
   EXPECT_THAT(holders_of(0, {21, 999}), ElementsAre(11, 21, 31));  // the pid was reused
 }
 
+// Prefork workers take turns in reading the socket that they share.
+TEST(Model, TheFirstHolderStaysFirstWhileItHoldsTheSocket)
+{
+  Model model{{}};
+  SocketSample sample = socket(1, 0s);
+  sample.owner = {11, 1};
+  Duration when{};
+  const auto first_after = [&](std::uint32_t reader, std::vector<Holder> holders) {
+    when += 1s;
+    sample.time = at(when);
+    sample.reader_tgid = reader;
+    Tick walk = tick(when, {sample});
+    walk.walked_holders = true;
+    walk.holders = std::move(holders);
+    model.apply(walk);
+    return model.find(1)->process().tgid;
+  };
+  const Holder parent{1, {11, 1}, 7}, one{1, {21, 2}, 7}, two{1, {31, 3}, 7}, reused{1, {21, 9}, 7};
+  EXPECT_EQ(first_after(0, {parent}), 11U);
+  EXPECT_EQ(first_after(0, {one, parent, two}), 11U);
+  EXPECT_EQ(first_after(31, {one, parent, two}), 31U);  // the parent only opened it
+  EXPECT_EQ(first_after(21, {one, parent, two}), 31U);
+  EXPECT_EQ(first_after(21, {one, parent}), 21U);
+  EXPECT_EQ(first_after(31, {two, one, parent}), 21U);
+  EXPECT_EQ(first_after(31, {two, reused, parent}), 31U);  // another process with that pid
+  EXPECT_EQ(first_after(31, {}), 11U);
+}
+
 TEST(Model, AWalkThatDoesNotFindASocketSaysThatNobodyHoldsIt)
 {
   Model model{{}};

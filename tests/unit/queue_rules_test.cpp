@@ -135,6 +135,30 @@ TEST(UdpReceiveOverflow, BurstsThatAreDrainedInBetweenAreFound)
     }
 }
 
+TEST(UdpReceiveOverflow, WorkersThatShareASocketAreOneIncident)
+{
+  Scene scene;
+  SceneProcess& first = scene.process(17, "worker");
+  SceneSocket& socket = scene.udp(first);
+  for (std::uint32_t tgid : {18U, 19U, 20U})
+    socket.holders.push_back(scene.process(tgid, "worker").id);
+  std::uint32_t turn = 0;
+  scene.alter = [&](model::Tick& tick) {
+    turn++;
+    for (model::SocketSample& sample : tick.sockets)
+      sample.reader_tgid = 17 + turn % 4;
+    tick.walked_holders = true;
+    tick.holders.clear();
+    for (model::ProcessId holder : socket.holders)
+      tick.holders.push_back({socket.sample.cookie, holder, 3});
+  };
+  socket.reads(1000, 100).arrives(1e6);
+  scene.run(60s);
+  ASSERT_THAT(scene.opened(Kind::UdpReceiveOverflow), SizeIs(1));
+  EXPECT_THAT(scene.opened(Kind::UdpReceiveOverflow)[0].holders, SizeIs(4));
+  EXPECT_THAT(scene.lines(Phase::Resolved), IsEmpty());
+}
+
 TEST(UdpReceiveOverflow, BurstsThatAreFarApartAreHiccups)
 {
   Scene scene;

@@ -156,9 +156,10 @@ int Connection::moves_in_history() const
   return moves;
 }
 
-void Connection::set_holders(std::vector<ProcessId> holders, MonoTime when)
+void Connection::set_holders(std::vector<ProcessId> holders, bool first_reads, MonoTime when)
 {
   holders_ = std::move(holders);
+  first_holder_reads_ = first_reads;
   holders_checked_ = when;
 }
 

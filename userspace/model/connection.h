@@ -82,7 +82,9 @@ class Connection {
   // All processes that hold the socket, as of the last walk; unknown time: never walked since we know the socket.
   const std::vector<ProcessId>& holders() const { return holders_; }
   MonoTime holders_checked() const { return holders_checked_; }
-  void set_holders(std::vector<ProcessId> holders, MonoTime when);
+  // The first one has read at some walk: it did not just open or inherit the socket.
+  bool first_holder_reads() const { return first_holder_reads_; }
+  void set_holders(std::vector<ProcessId> holders, bool first_reads, MonoTime when);
 
   // Who to name: the first holder, else who connected, listened or read first.
   ProcessId process() const { return holders_.empty() ? latest_.owner : holders_.front(); }
@@ -113,6 +115,7 @@ class Connection {
   MonoTime sending_since_;
   MonoTime backlog_since_;
   std::vector<ProcessId> holders_;
+  bool first_holder_reads_ = false;
   MonoTime holders_checked_;
 };
 
