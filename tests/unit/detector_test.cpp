@@ -534,6 +534,7 @@ std::vector<Finding> opened_with(const std::function<void(detect::Filter&)>& res
   scene.tcp(two).peer_closes();                        // close-wait
   scene.tcp(one).arrives(1e6).drains(16'384, 100);     // user-space-buffering
   one.anon_bytes = [](double t) { return 50e6 + 1e6 * t; };
+  one.cgroup_id = 7013;
   scene.run(70s);
   return scene.lines(Phase::Opened);
 }
@@ -565,6 +566,9 @@ TEST(Filter, ByNamespaceAndCgroup)
 {
   EXPECT_THAT(opened_with([](auto& filter) { filter.netns = {4026532000}; }), SizeIs(1));
   EXPECT_THAT(opened_with([](auto& filter) { filter.cgroup_ids = {7001}; }), SizeIs(1));
+  EXPECT_THAT(opened_with([](auto& filter) { filter.cgroup_ids = {7013}; }),
+              ElementsAre(testing::Field(&Finding::kind, Kind::UserSpaceBuffering)));
+  EXPECT_THAT(opened_with([](auto& filter) { filter.cgroup_ids = {7019}; }), IsEmpty());
   EXPECT_THAT(opened_with([](auto& filter) { filter.ports = {80}; filter.netns = {4026532000}; }), IsEmpty());
 }
 

@@ -90,14 +90,13 @@ bool Detector::passes(const model::Model& model, const Verdict& verdict) const
                            (verdict.to_be_attributed && filter.kinds.contains(Kind::HeapGrowth));
   if (!kind_passes || !allows(filter.tgids, verdict.subject.process.tgid))
     return false;
-  if (!filter.comms.empty()) {
-    const model::Process* process = model.find(verdict.subject.process);
-    if (process == nullptr || !filter.comms.contains(process->latest().comm))
-      return false;
-  }
+  const model::Process* process = model.find(verdict.subject.process);
+  if (!filter.comms.empty() && (process == nullptr || !filter.comms.contains(process->latest().comm)))
+    return false;
   const Member member = find_member(model, verdict);
   if (!member)
-    return filter.ports.empty() && filter.netns.empty() && filter.cgroup_ids.empty();
+    return filter.ports.empty() && filter.netns.empty() &&
+           allows(filter.cgroup_ids, process != nullptr ? process->latest().cgroup_id : 0);
   return allows(filter.netns, member.netns()) && allows(filter.cgroup_ids, member.cgroup_id(model)) &&
          (filter.ports.empty() || filter.ports.contains(member.tuple().local.port) ||
           filter.ports.contains(member.tuple().peer.port));
