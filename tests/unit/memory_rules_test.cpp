@@ -229,6 +229,25 @@ TEST(Attribution, TheCgroupsLimitDecidesHowBadItIs)
   EXPECT_EQ(evidence(found, "memory_limit_bytes"), 512 << 20);
 }
 
+// Room is what there was less what the process took since, not less what it had taken at today's pace.
+TEST(Attribution, TheRoomShrinksByWhatWasReallyTaken)
+{
+  Grower it;
+  it.scene.cgroup_limit_bytes = 4ULL << 30;
+  it.scene.cgroup_headroom_bytes = 2'000'000'000;
+  it.process.anon_bytes = [](double t) { return 50e6 + 0.3e6 * std::min(t, 1500.0) + 1.2e6 * std::max(t - 1500, 0.0); };
+  it.scene.run(1600s);
+  ASSERT_THAT(it.scene.opened(Kind::HeapGrowth), SizeIs(1));
+  EXPECT_THAT(it.scene.lines(detect::Phase::Resolved), IsEmpty());
+  EXPECT_EQ(it.scene.attributions, 1);
+  EXPECT_FALSE(it.scene.detector().counts().any_critical);
+  // At 1.2 MB/s nearly 600 s are left once 1.28 GB were taken.
+  it.scene.run(700s);
+  const auto critical = std::ranges::find(it.scene.findings(), Severity::Critical, &Finding::severity);
+  ASSERT_NE(critical, it.scene.findings().end());
+  EXPECT_NEAR(evidence(*critical, "memory_limit_eta_seconds"), 600, 30);
+}
+
 TEST(Attribution, TheHostsMemoryDecidesWhereItIsLess)
 {
   Grower it;

@@ -69,7 +69,14 @@ void Process::attribute(Attribution attribution)
   const auto nearest = std::ranges::min_element(recent_, {}, distance);
   if (nearest != recent_.end())
     attribution.net_bytes = grown_bytes(*nearest, recent_.back());
+  if (!recent_.empty())
+    attributed_ = recent_.back();
   attribution_ = std::move(attribution);
+}
+
+double Process::grown_since_attribution() const
+{
+  return attribution_ && !recent_.empty() ? grown_bytes(attributed_, recent_.back()) : 0;
 }
 
 MemoryTrend memory_trend(const Process& process, const ModelOptions& options)

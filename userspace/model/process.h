@@ -47,6 +47,7 @@ class Process {
   // Fills in net_bytes.
   void attribute(Attribution attribution);
   const std::optional<Attribution>& attribution() const { return attribution_; }  // the latest
+  double grown_since_attribution() const;  // in bytes; may be negative
 
   void observe(const ProcessSample& sample, MonoTime now, std::uint64_t host_shmem_bytes, const ModelOptions& options);
 
@@ -60,6 +61,7 @@ class Process {
   // The memory window once more, the more closely the younger: history_ is too coarse for what an attribution began with.
   std::vector<Look> recent_;
   std::optional<Attribution> attribution_;
+  Look attributed_;  // the look at its end
 };
 
 // DESIGN 5.3, stage 1.
