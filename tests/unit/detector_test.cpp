@@ -411,6 +411,23 @@ TEST(Holders, WithoutAWalkItOpensAfterPatienceAndSaysSo)
   EXPECT_EQ(scene.findings()[0].process.comm, "reader");  // who connected
 }
 
+TEST(Holders, AnOrphanDoesNotHideTheOthersOfItsGroup)
+{
+  Scene scene;
+  SceneProcess& process = scene.process(17, "reader");
+  SceneSocket& orphan = stalled(scene, process);
+  scene.run(3s);
+  SceneSocket& held = stalled(scene, process);
+  orphan.holders.clear();  // the older and so the worse one
+  scene.run(30s);
+  const auto opened = scene.opened(Kind::StalledReader);
+  ASSERT_THAT(opened, SizeIs(1));
+  for (const Finding& line : scene.findings())
+    EXPECT_EQ(line.count, 1U);
+  ASSERT_TRUE(opened[0].socket);
+  EXPECT_EQ(opened[0].socket->cookie, held.sample.cookie);
+}
+
 TEST(Holders, ASocketThatTheWalkDoesNotFindIsAnOrphanOnItsWayOut)
 {
   Scene scene;

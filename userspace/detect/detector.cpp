@@ -138,8 +138,14 @@ std::vector<Finding> Detector::evaluate(const model::Model& model)
   for (Verdict& verdict : collect(model)) {
     const bool open = open_members_.contains({verdict.subject.kind, member_of(verdict)});
     const bool ripe = open || verdict.ripe <= now;
-    if (!open && !holders_verified(model, verdict) && verdict.ripe - now <= 2 * model.interval())
+    const bool verified = holders_verified(model, verdict);
+    if (!open && !verified && verdict.ripe - now <= 2 * model.interval())
       wants_holders_ = true;
+    // Nobody holds it any more: an orphan on its way out. What has no finding yet waits for no walk for ever.
+    const Member member = find_member(model, verdict);
+    const bool is_orphan = member && known(member.holders_checked()) && member.holders().empty();
+    if (!open && is_orphan && (verified || open_.contains(verdict.subject)))
+      continue;
     if (ripe)
       groups[verdict.subject].push_back(std::move(verdict));
   }
@@ -152,18 +158,13 @@ std::vector<Finding> Detector::evaluate(const model::Model& model)
     });
     auto open = open_.find(subject);
     if (open == open_.end()) {
-      const bool verified = holders_verified(model, members.front());
-      if (!verified) {
+      if (!holders_verified(model, members.front())) {
         const auto waiting = unverified_since_.find(subject);
         const MonoTime since = waiting == unverified_since_.end() ? now : waiting->second;
         unverified[subject] = since;
         if (now - since < kHoldersPatience)
           continue;
       }
-      // Nobody holds it any more: an orphan on its way out.
-      const Member member = find_member(model, members.front());
-      if (verified && member && member.holders().empty())
-        continue;
       const auto worst = std::ranges::max(members, {}, &Verdict::severity).severity;
       if (worst < options_.filter.min_severity)
         continue;
