@@ -118,11 +118,11 @@ TEST(Attribution, ALongWindowFindsWhatAShortOneFinds)
 {
   detect::DetectorOptions options;
   options.thresholds.memory_window = 5min;
-  for (const double begins : {1.0, 4.0, 7.0, 9.0}) {
+  for (const double begins : {201.0, 204.0, 207.0, 209.0}) {
     Grower it{options};
     it.process.anon_bytes = [=](double t) { return 50e6 + 1e6 * std::max(t - begins, 0.0); };
     it.process.grows_with = {{&it.busy, 1, 0}};
-    it.scene.run(5min + 20s);
+    it.scene.run(8min);
     EXPECT_THAT(it.scene.opened(Kind::UserSpaceBuffering), SizeIs(1)) << begins;
     EXPECT_EQ(it.scene.attributions, 1) << begins;
   }
@@ -138,6 +138,10 @@ TEST(Attribution, AnIntervalAsLongAsTheAttributionWillDo)
   SceneSocket& socket = scene.tcp(process).arrives(1e6).drains(16'384, 100);
   process.anon_bytes = [](double t) { return 50e6 + 1e6 * t; };
   process.grows_with = {{&socket, 1, 0}};
+  scene.alter = [](model::Tick& tick) {
+    for (model::GrowthSample& growth : tick.growths)
+      growth.begin += 7ms;  // the source begins when its tick is over
+  };
   scene.run(150s);
   EXPECT_THAT(scene.opened(Kind::UserSpaceBuffering), SizeIs(1));
 }
