@@ -412,6 +412,7 @@ void Scene::tick()
       model::ProcessSample& sample = tick.processes.emplace_back();
       sample.id = process.id;
       sample.comm = process.comm;
+      sample.cgroup_id = process.cgroup_id;
       sample.vpid = process.id.tgid;
       sample.anon_bytes = static_cast<std::uint64_t>(process.anon_bytes(elapsed_seconds()));
       sample.shmem_bytes = static_cast<std::uint64_t>(process.shmem_bytes(elapsed_seconds()));

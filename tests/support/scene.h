@@ -39,6 +39,7 @@ struct SceneShare {
 struct SceneProcess {
   model::ProcessId id;
   std::string comm;
+  std::uint64_t cgroup_id = 0;
   // Bytes by seconds since the scene began.
   std::function<double(double)> anon_bytes = [](double) { return 10e6; };
   std::function<double(double)> shmem_bytes = [](double) { return 0.0; };

@@ -201,9 +201,9 @@ TEST(Connection, NamesTheFirstHolderElseTheOwner)
   connection.observe(sample, kOptions);
   EXPECT_EQ(connection.process(), (ProcessId{17, 1}));
   EXPECT_FALSE(known(connection.holders_checked()));
-  connection.set_holders({{19, 2}, {23, 3}}, at(1s));
+  connection.set_holders({{19, 2}, {23, 3}}, true, at(1s));
   EXPECT_EQ(connection.process(), (ProcessId{19, 2}));
-  connection.set_holders({}, at(2s));
+  connection.set_holders({}, false, at(2s));
   EXPECT_EQ(connection.process(), (ProcessId{17, 1}));
   EXPECT_EQ(connection.holders_checked(), at(2s));
 }

@@ -411,6 +411,23 @@ TEST(Holders, WithoutAWalkItOpensAfterPatienceAndSaysSo)
   EXPECT_EQ(scene.findings()[0].process.comm, "reader");  // who connected
 }
 
+TEST(Holders, AnOrphanDoesNotHideTheOthersOfItsGroup)
+{
+  Scene scene;
+  SceneProcess& process = scene.process(17, "reader");
+  SceneSocket& orphan = stalled(scene, process);
+  scene.run(3s);
+  SceneSocket& held = stalled(scene, process);
+  orphan.holders.clear();  // the older and so the worse one
+  scene.run(30s);
+  const auto opened = scene.opened(Kind::StalledReader);
+  ASSERT_THAT(opened, SizeIs(1));
+  for (const Finding& line : scene.findings())
+    EXPECT_EQ(line.count, 1U);
+  ASSERT_TRUE(opened[0].socket);
+  EXPECT_EQ(opened[0].socket->cookie, held.sample.cookie);
+}
+
 TEST(Holders, ASocketThatTheWalkDoesNotFindIsAnOrphanOnItsWayOut)
 {
   Scene scene;
@@ -534,6 +551,7 @@ std::vector<Finding> opened_with(const std::function<void(detect::Filter&)>& res
   scene.tcp(two).peer_closes();                        // close-wait
   scene.tcp(one).arrives(1e6).drains(16'384, 100);     // user-space-buffering
   one.anon_bytes = [](double t) { return 50e6 + 1e6 * t; };
+  one.cgroup_id = 7013;
   scene.run(70s);
   return scene.lines(Phase::Opened);
 }
@@ -565,6 +583,9 @@ TEST(Filter, ByNamespaceAndCgroup)
 {
   EXPECT_THAT(opened_with([](auto& filter) { filter.netns = {4026532000}; }), SizeIs(1));
   EXPECT_THAT(opened_with([](auto& filter) { filter.cgroup_ids = {7001}; }), SizeIs(1));
+  EXPECT_THAT(opened_with([](auto& filter) { filter.cgroup_ids = {7013}; }),
+              ElementsAre(testing::Field(&Finding::kind, Kind::UserSpaceBuffering)));
+  EXPECT_THAT(opened_with([](auto& filter) { filter.cgroup_ids = {7019}; }), IsEmpty());
   EXPECT_THAT(opened_with([](auto& filter) { filter.ports = {80}; filter.netns = {4026532000}; }), IsEmpty());
 }
 

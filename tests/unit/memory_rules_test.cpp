@@ -113,6 +113,39 @@ TEST(Attribution, NothingIsOpenedBeforeTheWindowAndTheAttributionAreOver)
   EXPECT_THAT(it.scene.findings(), SizeIs(1));
 }
 
+// Looks of a long window are seconds apart: with which of them the growth begins must not matter.
+TEST(Attribution, ALongWindowFindsWhatAShortOneFinds)
+{
+  detect::DetectorOptions options;
+  options.thresholds.memory_window = 5min;
+  for (const double begins : {201.0, 204.0, 207.0, 209.0}) {
+    Grower it{options};
+    it.process.anon_bytes = [=](double t) { return 50e6 + 1e6 * std::max(t - begins, 0.0); };
+    it.process.grows_with = {{&it.busy, 1, 0}};
+    it.scene.run(8min);
+    EXPECT_THAT(it.scene.opened(Kind::UserSpaceBuffering), SizeIs(1)) << begins;
+    EXPECT_EQ(it.scene.attributions, 1) << begins;
+  }
+}
+
+TEST(Attribution, AnIntervalAsLongAsTheAttributionWillDo)
+{
+  detect::DetectorOptions options;
+  options.thresholds.memory_window = 2min;
+  Scene scene{options, 5s};
+  scene.can_attribute = true;
+  SceneProcess& process = scene.process(17, "grower");
+  SceneSocket& socket = scene.tcp(process).arrives(1e6).drains(16'384, 100);
+  process.anon_bytes = [](double t) { return 50e6 + 1e6 * t; };
+  process.grows_with = {{&socket, 1, 0}};
+  scene.alter = [](model::Tick& tick) {
+    for (model::GrowthSample& growth : tick.growths)
+      growth.begin += 7ms;  // the source begins when its tick is over
+  };
+  scene.run(150s);
+  EXPECT_THAT(scene.opened(Kind::UserSpaceBuffering), SizeIs(1));
+}
+
 TEST(Attribution, GrowthThatStopsMeanwhileIsNoFinding)
 {
   Grower it;
@@ -198,6 +231,25 @@ TEST(Attribution, TheCgroupsLimitDecidesHowBadItIs)
   EXPECT_EQ(found.severity, Severity::Critical);
   EXPECT_NEAR(evidence(found, "memory_limit_eta_seconds"), 300, 15);
   EXPECT_EQ(evidence(found, "memory_limit_bytes"), 512 << 20);
+}
+
+// Room is what there was less what the process took since, not less what it had taken at today's pace.
+TEST(Attribution, TheRoomShrinksByWhatWasReallyTaken)
+{
+  Grower it;
+  it.scene.cgroup_limit_bytes = 4ULL << 30;
+  it.scene.cgroup_headroom_bytes = 2'000'000'000;
+  it.process.anon_bytes = [](double t) { return 50e6 + 0.3e6 * std::min(t, 1500.0) + 1.2e6 * std::max(t - 1500, 0.0); };
+  it.scene.run(1600s);
+  ASSERT_THAT(it.scene.opened(Kind::HeapGrowth), SizeIs(1));
+  EXPECT_THAT(it.scene.lines(detect::Phase::Resolved), IsEmpty());
+  EXPECT_EQ(it.scene.attributions, 1);
+  EXPECT_FALSE(it.scene.detector().counts().any_critical);
+  // At 1.2 MB/s nearly 600 s are left once 1.28 GB were taken.
+  it.scene.run(700s);
+  const auto critical = std::ranges::find(it.scene.findings(), Severity::Critical, &Finding::severity);
+  ASSERT_NE(critical, it.scene.findings().end());
+  EXPECT_NEAR(evidence(*critical, "memory_limit_eta_seconds"), 600, 30);
 }
 
 TEST(Attribution, TheHostsMemoryDecidesWhereItIsLess)

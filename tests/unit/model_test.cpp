@@ -60,6 +60,36 @@ TEST(Model, ForgetsWhatACompleteSweepDoesNotShowAndNothingElse)
   EXPECT_FALSE(model.was_destroyed(2));
 }
 
+TEST(Model, AUdpSocketThatLosesStaysForAWhileAndIsDrainedWhereASweepDoesNotShowIt)
+{
+  for (const std::uint64_t drops : {0U, 7U}) {
+    Model model{{.window = 5s}};
+    SocketSample sample = socket(1, 0s);
+    sample.transport = Transport::Udp;
+    sample.drops = drops;
+    sample.rcv_nxt = 1009;
+    sample.copied_seq = 1000;
+    sample.unread_bytes = sample.rmem_bytes = 9 * 768;
+    sample.queued_packets = 9;
+    model.apply(tick(0s, {sample}));
+    model.apply(tick(1s, {}, false));
+    EXPECT_EQ(model.find(1)->latest().time, at(0s));  // no sweep: nothing is known
+    model.apply(tick(2s));
+    if (drops == 0) {
+      EXPECT_EQ(model.find(1), nullptr);
+      continue;
+    }
+    ASSERT_NE(model.find(1), nullptr);
+    EXPECT_EQ(model.find(1)->latest().time, at(2s));
+    EXPECT_EQ(model.find(1)->latest().unread_bytes, 0U);
+    EXPECT_TRUE(model.find(1)->receive().empty());
+    EXPECT_FALSE(known(model.find(1)->standing_since()));
+    for (Duration now = 3s; now <= 20s; now += 1s)
+      model.apply(tick(now));
+    EXPECT_EQ(model.find(1), nullptr);
+  }
+}
+
 TEST(Model, WhatIsGoneIsForgottenAtOnceAndRememberedAsDestroyedForOneTick)
 {
   Model model{{}};
@@ -116,6 +146,34 @@ TEST(Model, HoldersBeginWithTheReaderThenTheOwnerThenTheLowestPid)
   EXPECT_THAT(holders_of(31, {21, 2}), ElementsAre(31, 11, 21));
   EXPECT_THAT(holders_of(99, {21, 2}), ElementsAre(21, 11, 31));
   EXPECT_THAT(holders_of(0, {21, 999}), ElementsAre(11, 21, 31));  // the pid was reused
+}
+
+// Prefork workers take turns in reading the socket that they share.
+TEST(Model, TheFirstHolderStaysFirstWhileItHoldsTheSocket)
+{
+  Model model{{}};
+  SocketSample sample = socket(1, 0s);
+  sample.owner = {11, 1};
+  Duration when{};
+  const auto first_after = [&](std::uint32_t reader, std::vector<Holder> holders) {
+    when += 1s;
+    sample.time = at(when);
+    sample.reader_tgid = reader;
+    Tick walk = tick(when, {sample});
+    walk.walked_holders = true;
+    walk.holders = std::move(holders);
+    model.apply(walk);
+    return model.find(1)->process().tgid;
+  };
+  const Holder parent{1, {11, 1}, 7}, one{1, {21, 2}, 7}, two{1, {31, 3}, 7}, reused{1, {21, 9}, 7};
+  EXPECT_EQ(first_after(0, {parent}), 11U);
+  EXPECT_EQ(first_after(0, {one, parent, two}), 11U);
+  EXPECT_EQ(first_after(31, {one, parent, two}), 31U);  // the parent only opened it
+  EXPECT_EQ(first_after(21, {one, parent, two}), 31U);
+  EXPECT_EQ(first_after(21, {one, parent}), 21U);
+  EXPECT_EQ(first_after(31, {two, one, parent}), 21U);
+  EXPECT_EQ(first_after(31, {two, reused, parent}), 31U);  // another process with that pid
+  EXPECT_EQ(first_after(31, {}), 11U);
 }
 
 TEST(Model, AWalkThatDoesNotFindASocketSaysThatNobodyHoldsIt)

@@ -157,5 +157,25 @@ TEST(MemoryTrend, ShortIntervalsAreThinnedWithoutLosingTheWindow)
   EXPECT_NEAR(trend_of({.anon = [](double t) { return 1e6 * t; }}, 60s, 50ms).bytes_per_second, 1e6, 1);
 }
 
+// However long the window is, whose looks are further apart the longer it is, and wherever the attribution begins in it.
+TEST(Attribution, TheNetGrowthIsThatOfTheAttributionWhateverTheWindow)
+{
+  for (const Duration window : {Duration{30s}, Duration{5min}, Duration{30min}})
+    for (const Duration length : {Duration{2s}, Duration{5s}, Duration{25s}})
+      for (Duration begin = window; begin < window + 65s; begin += 1s) {
+        Process process;
+        for (Duration now{}; now <= begin + length; now += 1s)
+          process.observe({.id = {17, 1}, .comm = "x", .anon_bytes = static_cast<std::uint64_t>(1e6 * seconds(now))},
+                          MonoTime{1000s + now}, 0, {.memory_window = window});
+        // The source begins when the tick is over, and is looked at when the next one after its end begins.
+        Attribution attribution;
+        attribution.begin = MonoTime{1000s + begin + 7ms};
+        attribution.end = MonoTime{1000s + begin + length - 7ms};
+        process.attribute(attribution);
+        ASSERT_NEAR(process.attribution()->net_bytes, 1e6 * seconds(length), 1e6 * seconds(length) / 16 + 1)
+            << seconds(window) << " s, at " << seconds(begin);
+      }
+}
+
 }  // namespace
 }  // namespace laggard::model

@@ -110,6 +110,67 @@ TEST(UdpReceiveOverflow, OneHiccupIsSilentHoweverMuchItLost)
   }
 }
 
+// A sweep shows such a socket when a burst has come, and not in between: it is not read then, and holds nothing.
+TEST(UdpReceiveOverflow, BurstsThatAreDrainedInBetweenAreFound)
+{
+  for (const Duration interval : {Duration{250ms}, Duration{1s}})
+    for (const Duration period : {Duration{1s}, Duration{2s}, Duration{3s}, Duration{4s}}) {
+      Scene scene{{}, interval};
+      SceneSocket& socket = scene.udp(scene.process(17, "resolver"));
+      socket.reads(100, 50'000);  // woken by what arrives: one that polls would be shown at every sweep
+      for (int i = 0; i < 10; i++) {
+        socket.arrive_datagrams(490, 100);  // room is for half of them
+        scene.run(period);
+      }
+      ASSERT_THAT(scene.opened(Kind::UdpReceiveOverflow), SizeIs(1)) << seconds(period) << " s, looks " << seconds(interval);
+      const Finding found = scene.findings()[0];
+      EXPECT_EQ(found.process.comm, "resolver");
+      EXPECT_NEAR(evidence(found, "drops_ratio"), 0.5, 0.05);
+      EXPECT_THAT(found.quality.missing, IsEmpty());
+      EXPECT_THAT(scene.lines(Phase::Resolved), IsEmpty());
+      scene.run(30s);
+      EXPECT_THAT(scene.lines(Phase::Resolved), SizeIs(1));
+      EXPECT_THAT(scene.findings(), testing::Each(testing::Field(&Finding::kind, Kind::UdpReceiveOverflow)));
+      EXPECT_EQ(scene.model().find(socket.sample.cookie), nullptr) << "idle: nothing to remember";
+    }
+}
+
+TEST(UdpReceiveOverflow, WorkersThatShareASocketAreOneIncident)
+{
+  Scene scene;
+  SceneProcess& first = scene.process(17, "worker");
+  SceneSocket& socket = scene.udp(first);
+  for (std::uint32_t tgid : {18U, 19U, 20U})
+    socket.holders.push_back(scene.process(tgid, "worker").id);
+  std::uint32_t turn = 0;
+  scene.alter = [&](model::Tick& tick) {
+    turn++;
+    for (model::SocketSample& sample : tick.sockets)
+      sample.reader_tgid = 17 + turn % 4;
+    tick.walked_holders = true;
+    tick.holders.clear();
+    for (model::ProcessId holder : socket.holders)
+      tick.holders.push_back({socket.sample.cookie, holder, 3});
+  };
+  socket.reads(1000, 100).arrives(1e6);
+  scene.run(60s);
+  ASSERT_THAT(scene.opened(Kind::UdpReceiveOverflow), SizeIs(1));
+  EXPECT_THAT(scene.opened(Kind::UdpReceiveOverflow)[0].holders, SizeIs(4));
+  EXPECT_THAT(scene.lines(Phase::Resolved), IsEmpty());
+}
+
+TEST(UdpReceiveOverflow, BurstsThatAreFarApartAreHiccups)
+{
+  Scene scene;
+  SceneSocket& socket = scene.udp(scene.process(17, "resolver"));
+  socket.reads(100, 50'000);
+  for (int i = 0; i < 5; i++) {
+    socket.arrive_datagrams(490, 100);
+    scene.run(30s);
+  }
+  EXPECT_THAT(scene.findings(), IsEmpty());
+}
+
 TEST(UdpReceiveOverflow, WhatWasLostBeforeWeLookedSaysNothing)
 {
   Scene scene;

@@ -90,14 +90,13 @@ bool Detector::passes(const model::Model& model, const Verdict& verdict) const
                            (verdict.to_be_attributed && filter.kinds.contains(Kind::HeapGrowth));
   if (!kind_passes || !allows(filter.tgids, verdict.subject.process.tgid))
     return false;
-  if (!filter.comms.empty()) {
-    const model::Process* process = model.find(verdict.subject.process);
-    if (process == nullptr || !filter.comms.contains(process->latest().comm))
-      return false;
-  }
+  const model::Process* process = model.find(verdict.subject.process);
+  if (!filter.comms.empty() && (process == nullptr || !filter.comms.contains(process->latest().comm)))
+    return false;
   const Member member = find_member(model, verdict);
   if (!member)
-    return filter.ports.empty() && filter.netns.empty() && filter.cgroup_ids.empty();
+    return filter.ports.empty() && filter.netns.empty() &&
+           allows(filter.cgroup_ids, process != nullptr ? process->latest().cgroup_id : 0);
   return allows(filter.netns, member.netns()) && allows(filter.cgroup_ids, member.cgroup_id(model)) &&
          (filter.ports.empty() || filter.ports.contains(member.tuple().local.port) ||
           filter.ports.contains(member.tuple().peer.port));
@@ -139,8 +138,14 @@ std::vector<Finding> Detector::evaluate(const model::Model& model)
   for (Verdict& verdict : collect(model)) {
     const bool open = open_members_.contains({verdict.subject.kind, member_of(verdict)});
     const bool ripe = open || verdict.ripe <= now;
-    if (!open && !holders_verified(model, verdict) && verdict.ripe - now <= 2 * model.interval())
+    const bool verified = holders_verified(model, verdict);
+    if (!open && !verified && verdict.ripe - now <= 2 * model.interval())
       wants_holders_ = true;
+    // Nobody holds it any more: an orphan on its way out. What has no finding yet waits for no walk for ever.
+    const Member member = find_member(model, verdict);
+    const bool is_orphan = member && known(member.holders_checked()) && member.holders().empty();
+    if (!open && is_orphan && (verified || open_.contains(verdict.subject)))
+      continue;
     if (ripe)
       groups[verdict.subject].push_back(std::move(verdict));
   }
@@ -153,18 +158,13 @@ std::vector<Finding> Detector::evaluate(const model::Model& model)
     });
     auto open = open_.find(subject);
     if (open == open_.end()) {
-      const bool verified = holders_verified(model, members.front());
-      if (!verified) {
+      if (!holders_verified(model, members.front())) {
         const auto waiting = unverified_since_.find(subject);
         const MonoTime since = waiting == unverified_since_.end() ? now : waiting->second;
         unverified[subject] = since;
         if (now - since < kHoldersPatience)
           continue;
       }
-      // Nobody holds it any more: an orphan on its way out.
-      const Member member = find_member(model, members.front());
-      if (verified && member && member.holders().empty())
-        continue;
       const auto worst = std::ranges::max(members, {}, &Verdict::severity).severity;
       if (worst < options_.filter.min_severity)
         continue;

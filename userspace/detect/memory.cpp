@@ -26,8 +26,8 @@ void forecast(const Context& context, MemoryGrowth& growth)
     return;
   auto room = static_cast<double>(context.model.last_tick_facts().host_available_bytes);
   if (growth.attribution != nullptr && growth.attribution->limit_bytes > 0) {
-    const double since = seconds(context.now() - growth.attribution->end) * growth.trend.bytes_per_second;
-    const double below_limit = std::max(0.0, static_cast<double>(growth.attribution->headroom_bytes) - since);
+    const double left = static_cast<double>(growth.attribution->headroom_bytes) - growth.process->grown_since_attribution();
+    const double below_limit = std::max(0.0, left);
     if (room == 0 || below_limit < room) {
       room = below_limit;
       growth.limit_bytes = growth.attribution->limit_bytes;

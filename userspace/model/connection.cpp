@@ -42,7 +42,7 @@ bool Connection::proves_emptiness(const SocketSample& sample) const
   return (was_empty || sample.unread_bytes == 0) && !window_closed;
 }
 
-void Connection::observe(const SocketSample& sample, const ModelOptions& options)
+void Connection::look(const SocketSample& sample, const ModelOptions& options)
 {
   const bool first_look = !known(first_seen_);
   if (first_look) {
@@ -82,6 +82,29 @@ void Connection::observe(const SocketSample& sample, const ModelOptions& options
     marks_[1] = {sample.time, sample.read_bytes, sample.drops};
   }
   latest_ = sample;
+}
+
+void Connection::observe(const SocketSample& sample, const ModelOptions& options)
+{
+  look(sample, options);
+  last_shown_ = sample.time;
+  absences_ = 0;
+}
+
+void Connection::observe_absence(MonoTime now, const ModelOptions& options)
+{
+  SocketSample drained = latest_;
+  drained.time = now;
+  drained.copied_seq = drained.rcv_nxt;
+  drained.unread_bytes = drained.rmem_bytes = drained.queued_packets = 0;
+  look(drained, options);
+  absences_++;
+}
+
+bool Connection::may_lose_again(const ModelOptions& options) const
+{
+  return latest_.transport == Transport::Udp && latest_.drops > 0 &&
+         (absences_ < kDropLooks || latest_.time - last_shown_ < options.window);
 }
 
 void Connection::end_tick(const ModelOptions& options)
@@ -133,9 +156,10 @@ int Connection::moves_in_history() const
   return moves;
 }
 
-void Connection::set_holders(std::vector<ProcessId> holders, MonoTime when)
+void Connection::set_holders(std::vector<ProcessId> holders, bool first_reads, MonoTime when)
 {
   holders_ = std::move(holders);
+  first_holder_reads_ = first_reads;
   holders_checked_ = when;
 }
 

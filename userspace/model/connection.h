@@ -39,6 +39,11 @@ class Connection {
   // `sample` must not be older than the last one.
   void observe(const SocketSample& sample, const ModelOptions& options);
 
+  // UDP: a sweep did not show it, so it is not read, has lost nothing since it was shown, and its queue is empty.
+  void observe_absence(MonoTime now, const ModelOptions& options);
+  // UDP: it has lost datagrams and was shown so lately that what it loses next belongs to the same trouble.
+  bool may_lose_again(const ModelOptions& options) const;
+
   const SocketSample& latest() const { return latest_; }
   MonoTime first_seen() const { return first_seen_; }
   const StreamAge& receive() const { return receive_; }
@@ -77,7 +82,9 @@ class Connection {
   // All processes that hold the socket, as of the last walk; unknown time: never walked since we know the socket.
   const std::vector<ProcessId>& holders() const { return holders_; }
   MonoTime holders_checked() const { return holders_checked_; }
-  void set_holders(std::vector<ProcessId> holders, MonoTime when);
+  // The first one has read at some walk: it did not just open or inherit the socket.
+  bool first_holder_reads() const { return first_holder_reads_; }
+  void set_holders(std::vector<ProcessId> holders, bool first_reads, MonoTime when);
 
   // Who to name: the first holder, else who connected, listened or read first.
   ProcessId process() const { return holders_.empty() ? latest_.owner : holders_.front(); }
@@ -88,6 +95,7 @@ class Connection {
     std::uint64_t read_bytes = 0;
     std::uint64_t drops = 0;
   };
+  void look(const SocketSample& sample, const ModelOptions& options);
   bool proves_emptiness(const SocketSample& sample) const;
 
   SocketSample latest_;
@@ -100,11 +108,14 @@ class Connection {
   std::deque<double> lags_;  // seconds, beside history_
   std::array<Mark, 2> marks_{};
   DropLook last_look_;
+  MonoTime last_shown_;
+  std::size_t absences_ = 0;  // since then
   std::vector<DropLook> drop_history_;
   std::vector<SendLook> send_history_;
   MonoTime sending_since_;
   MonoTime backlog_since_;
   std::vector<ProcessId> holders_;
+  bool first_holder_reads_ = false;
   MonoTime holders_checked_;
 };
 

@@ -70,6 +70,11 @@ void Model::apply_sockets(const Tick& tick)
     if (sample.time >= known->second.latest().time)
       known->second.observe(sample, options_);
   }
+  // One that loses its datagrams in bursts is shown when they come, and drained and not shown in between.
+  if (tick.swept)
+    for (auto& [cookie, connection] : connections_)
+      if (connection.may_lose_again(options_) && present.insert(cookie).second)
+        connection.observe_absence(now_, options_);
   for (auto& [cookie, connection] : connections_)
     connection.end_tick(options_);
   for (std::uint64_t cookie : tick.gone) {
@@ -109,15 +114,19 @@ void Model::apply_holders(const Tick& tick)
       processes = std::move(found->second);
     std::sort(processes.begin(), processes.end());
     processes.erase(std::unique(processes.begin(), processes.end()), processes.end());
-    // The one who reads comes first, else the one who opened it, else the lowest pid.
+    // The one who reads comes first, else the one who opened it, else the lowest pid. Workers that share a socket take turns
+    // in reading: who was first stays so.
     const SocketSample& latest = connection.latest();
-    auto first = std::find_if(processes.begin(), processes.end(),
-                              [&](ProcessId id) { return id.tgid == latest.reader_tgid; });
+    const auto reader = std::ranges::find(processes, latest.reader_tgid, &ProcessId::tgid);
+    auto first = std::ranges::find(processes, connection.process());
+    const bool stays = first != processes.end() && connection.first_holder_reads();
+    if (!stays && reader != processes.end())
+      first = reader;
     if (first == processes.end())
-      first = std::find(processes.begin(), processes.end(), latest.owner);
+      first = std::ranges::find(processes, latest.owner);
     if (first != processes.end())
       std::rotate(processes.begin(), first, std::next(first));
-    connection.set_holders(std::move(processes), now_);
+    connection.set_holders(std::move(processes), stays || reader != processes.end(), now_);
   }
 }
 

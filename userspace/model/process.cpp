@@ -7,6 +7,7 @@ namespace laggard::model {
 namespace {
 
 constexpr int kLooksPerMemoryWindow = 30;  // 435 pairs for Theil-Sen
+constexpr int kLooksPerAge = 8;            // an attribution's begin is missed by a sixteenth of its length at most
 
 // Mapping pages that exist already grows a process's share, not the host's: count no more than the host gained.
 double grown_bytes(const Process::Look& first, const Process::Look& look)
@@ -30,6 +31,19 @@ void Process::observe(const ProcessSample& sample, MonoTime now, std::uint64_t h
   history_.push_back({now, sample.anon_bytes + sample.swap_bytes, sample.shmem_bytes, host_shmem_bytes, sample.read_bytes});
   while (history_.size() > 2 && history_[1].time <= now - options.memory_window)
     history_.pop_front();
+
+  recent_.push_back(history_.back());
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < recent_.size(); i++) {
+    const bool is_last = i + 1 == recent_.size();
+    if (!is_last && recent_[i + 1].time <= now - options.memory_window)
+      continue;
+    if (kept > 0 && !is_last &&
+        (recent_[i + 1].time - recent_[kept - 1].time) * kLooksPerAge <= now - recent_[i + 1].time)
+      continue;
+    recent_[kept++] = recent_[i];
+  }
+  recent_.resize(kept);
 }
 
 std::uint64_t Attribution::socket_kernel_bytes() const
@@ -50,10 +64,19 @@ std::uint64_t Attribution::socket_user_bytes() const
 
 void Process::attribute(Attribution attribution)
 {
-  const auto after = std::ranges::find_if(history_, [&](const Look& look) { return look.time >= attribution.begin; });
-  if (after != history_.end())
-    attribution.net_bytes = grown_bytes(*after, history_.back());
+  // It begins between two looks, mostly right after one.
+  const auto distance = [&](const Look& look) { return std::chrono::abs(look.time - attribution.begin); };
+  const auto nearest = std::ranges::min_element(recent_, {}, distance);
+  if (nearest != recent_.end())
+    attribution.net_bytes = grown_bytes(*nearest, recent_.back());
+  if (!recent_.empty())
+    attributed_ = recent_.back();
   attribution_ = std::move(attribution);
+}
+
+double Process::grown_since_attribution() const
+{
+  return attribution_ && !recent_.empty() ? grown_bytes(attributed_, recent_.back()) : 0;
 }
 
 MemoryTrend memory_trend(const Process& process, const ModelOptions& options)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <deque>
+#include <vector>
 
 #include "model/connection.h"
 #include "model/statistics.h"
@@ -46,6 +47,7 @@ class Process {
   // Fills in net_bytes.
   void attribute(Attribution attribution);
   const std::optional<Attribution>& attribution() const { return attribution_; }  // the latest
+  double grown_since_attribution() const;  // in bytes; may be negative
 
   void observe(const ProcessSample& sample, MonoTime now, std::uint64_t host_shmem_bytes, const ModelOptions& options);
 
@@ -56,7 +58,10 @@ class Process {
  private:
   ProcessSample latest_;
   std::deque<Look> history_;
+  // The memory window once more, the more closely the younger: history_ is too coarse for what an attribution began with.
+  std::vector<Look> recent_;
   std::optional<Attribution> attribution_;
+  Look attributed_;  // the look at its end
 };
 
 // DESIGN 5.3, stage 1.
