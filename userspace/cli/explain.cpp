@@ -265,7 +265,9 @@ int run_explain(const Options& options)
     for_symbols.push_back(CAP_PERFMON);
   if (auto dropped = give_up_privileges(options, *setup, std::move(for_symbols)); !dropped)
     return fail(kCannotObserve, dropped.error().message());
-  auto symbols = identify::Symbols::open(tgid);
+  auto symbols = source::live::host_facts().initial_pid_ns
+                     ? identify::Symbols::open(tgid)
+                     : failure("no names: the /proc of a nested pid namespace shows other processes");
   StackCollector collector{symbols ? &*symbols : nullptr};
   const source::live::Attribution::Samples taker{[&](const laggard_stack_sample& sample) { collector.stack(sample); },
                                                  [&](const laggard_stack_owner& owner) { collector.owner(owner); }};
