@@ -48,6 +48,28 @@ TEST(Model, KnowsItsStartAndItsInterval)
   EXPECT_EQ(model.interval(), 2s);
 }
 
+TEST(Model, AUdpSocketThatIsNotShownEndsWithItsProcess)
+{
+  Model model{{.window = 5s}};
+  SocketSample sample = socket(1, 0s);
+  sample.transport = Transport::Udp;
+  sample.drops = 7;
+  sample.owner = {17, 1};
+  ProcessSample owner;
+  owner.id = sample.owner;
+  const auto look = [&](Duration when, std::vector<SocketSample> sockets, std::vector<ProcessSample> processes) {
+    Tick one = tick(when, std::move(sockets));
+    one.walked_processes = true;
+    one.processes = std::move(processes);
+    model.apply(one);
+  };
+  look(0s, {sample}, {owner});
+  look(1s, {}, {owner});
+  EXPECT_NE(model.find(1), nullptr);
+  look(2s, {}, {});
+  EXPECT_EQ(model.find(1), nullptr);
+}
+
 TEST(Model, ForgetsWhatACompleteSweepDoesNotShowAndNothingElse)
 {
   Model model{{}};

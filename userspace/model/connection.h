@@ -43,6 +43,7 @@ class Connection {
   void observe_absence(MonoTime now, const ModelOptions& options);
   // UDP: it has lost datagrams and was shown so lately that what it loses next belongs to the same trouble.
   bool may_lose_again(const ModelOptions& options) const;
+  bool is_absent() const { return absences_ > 0; }
 
   const SocketSample& latest() const { return latest_; }
   MonoTime first_seen() const { return first_seen_; }

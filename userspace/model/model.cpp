@@ -142,6 +142,11 @@ void Model::apply_processes(const Tick& tick)
     processes_[sample.id].observe(sample, now_, tick.host_shmem_bytes, options_);
   }
   std::erase_if(processes_, [&](const auto& entry) { return !present.contains(entry.first); });
+  // UDP has no hook at its end: a socket that a sweep does not show ended with the process that held it.
+  std::erase_if(connections_, [&](const auto& entry) {
+    const Connection& connection = entry.second;
+    return connection.is_absent() && connection.process() && !present.contains(connection.process());
+  });
 }
 
 void Model::apply_growths(const Tick& tick)

@@ -73,8 +73,7 @@ LiveSource::LiveSource(Loaded loaded, const LiveOptions& options)
     : plan_(std::move(loaded.plan)),
       skeleton_(std::move(loaded.skeleton)),
       sweep_pacer_(options.max_cpu / 2),
-      holders_pacer_(options.max_cpu / 4),
-      processes_pacer_(options.max_cpu / 4),
+      holders_pacer_(options.max_cpu / 2),
       pools_period_(options.pools_period)
 {
 }
@@ -172,12 +171,9 @@ Result<RawTick> LiveSource::tick(bool walk_holders, bool everything)
     }
     head.sockets_visited = skeleton_->bss->visited;
   }
-  // What a suspect gains while it is traced must be exact.
-  if (plan_.has("processes") && (everything || attribution_ || processes_pacer_.due(now))) {
-    const Duration before = clock_now(CLOCK_THREAD_CPUTIME_ID);
+  if (plan_.has("processes")) {
     if (auto walked = walk(skeleton_->links.processes, raw); !walked)
       return tl::make_unexpected(walked.error());
-    processes_pacer_.spent(now, clock_now(CLOCK_THREAD_CPUTIME_ID) - before);
     head.coverage |= LAGGARD_COVERS_PROCESSES;
   }
 

@@ -28,7 +28,7 @@ class Pacer {
 };
 
 struct LiveOptions {
-  double max_cpu = 0.01;  // share of one core for all walks together
+  double max_cpu = 0.01;  // share of one core for the walks over sockets and over files, half each; processes come with every tick
   std::map<std::string, std::string> forced_hooks;
   std::vector<std::string_view> feeds;  // empty: all
   Duration pools_period{};              // how often idle connections are looked at; 0: never
@@ -48,7 +48,7 @@ class LiveSource {
   bool works_without_capabilities() const;
 
   // Ends the epoch and looks at everything that is due. `walk_holders`: also who holds what, whatever it costs.
-  // `everything`: sockets and processes even if none are due, idle sockets too.
+  // `everything`: a sweep even if none is due, idle sockets too.
   Result<RawTick> tick(bool walk_holders, bool everything = false);
 
   // From now on, charges the growth of one process to the sockets it reads. The tick that ends it brings the result. One at
@@ -80,7 +80,6 @@ class LiveSource {
   RawTick pending_;  // records from the ring since the last tick
   Pacer sweep_pacer_;
   Pacer holders_pacer_;
-  Pacer processes_pacer_;
   Duration pools_period_;
   MonoTime pools_due_;
 };
