@@ -371,6 +371,8 @@ TEST(Attribution, two_hundred_threads_are_told_apart)
 TEST(Attribution, more_sockets_than_can_be_counted_are_said)
 {
   LAGGARD_NEEDS_GROWTH();
+  if (accounts_in_batches())
+    GTEST_SKIP() << "64 pages at a time reach one in 20 of these sockets";
   constexpr std::size_t kSockets = 4400, kPagesEach = 3;
   Suspect suspect{[] {
     return std::pair{Suspect::Work([] {
@@ -388,7 +390,7 @@ TEST(Attribution, more_sockets_than_can_be_counted_are_said)
   const Result result = attribute(suspect);
   EXPECT_LE(result.by_cookie.size(), 4097U);
   EXPECT_NEAR(result.total() + result.lost, kSockets * kPagesEach, 0.1 * kSockets * kPagesEach);
-  EXPECT_TRUE(result.lost > 0 || accounts_in_batches());  // 64 pages at a time reach one in 20 of these sockets
+  EXPECT_GT(result.lost, 0);
 }
 
 TEST(Attribution, what_one_run_saw_does_not_reach_the_next)
