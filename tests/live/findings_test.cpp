@@ -61,7 +61,7 @@ void expect_found(Observer& observer, const Guilty& one, double counted_from)
   ASSERT_TRUE(found) << "not found";
   if (!quick()) {
     const double took = found->at("test.arrived").get<double>() - std::max(counted_from, one.since);
-    EXPECT_LE(took, one.hold_seconds + 2) << *found;
+    EXPECT_LE(took, one.hold_seconds + 3) << *found;
   }
   if (found->contains("laggard.socket.cookie") && found->value("laggard.finding.count", 1U) == 1U) {
     EXPECT_EQ(found->at("laggard.socket.cookie"), one.program->text("cookie"));

@@ -33,7 +33,8 @@ class Attribution {
 
   const AttributionRequest& request() const { return request_; }
   void stop() { stopped_ = true; }  // the next tick ends it
-  bool is_over(MonoTime now) const { return stopped_ || now >= begin_ + request_.duration; }
+  // It begins after a tick and ends before one: a little less rather than an interval more.
+  bool is_over(MonoTime now) const { return stopped_ || now >= begin_ + request_.duration - request_.duration / 20; }
 
   // Detaches and appends one GROWTH record per socket.
   void finish(MonoTime now, std::uint32_t epoch, RawTick& into);
