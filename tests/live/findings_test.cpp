@@ -57,11 +57,11 @@ std::string endpoint(const Json& line, const std::string& end)
 void expect_found(Observer& observer, const Guilty& one, double counted_from)
 {
   SCOPED_TRACE(one.kind + " by pid " + std::to_string(one.program->pid()) + " " + one.program->text("scenario"));
-  const auto found = observer.wait_for_finding(one.kind, one.program->pid(), one.hold_seconds + 30);
+  const auto found = observer.wait_for_finding(one.kind, one.program->pid(), one.hold_seconds + 20);
   ASSERT_TRUE(found) << "not found";
   if (!quick()) {
     const double took = found->at("test.arrived").get<double>() - std::max(counted_from, one.since);
-    EXPECT_LE(took, one.hold_seconds + 3) << *found;
+    EXPECT_LE(took, one.hold_seconds + 2) << *found;
   }
   if (found->contains("laggard.socket.cookie") && found->value("laggard.finding.count", 1U) == 1U) {
     EXPECT_EQ(found->at("laggard.socket.cookie"), one.program->text("cookie"));
