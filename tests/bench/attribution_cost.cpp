@@ -2,50 +2,32 @@
 // What one attribution costs while it runs (DESIGN 5.3, stage 2): the suspect, which reads a page from a socket into fresh
 // memory again and again, and a bystander, which only touches fresh memory. Rounds without and with it alternate; their
 // ratio counts.
-#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <vector>
 
 #include "base/fd.h"
+#include "bench/harness.h"
 #include "source/decode.h"
 #include "source/live/live_source.h"
 
 namespace {
 
 using namespace laggard;
+using bench::connect_pair;
+using bench::Pair;
+using bench::quartile;
 using namespace std::chrono_literals;
 
 constexpr std::size_t kPage = 4096, kPages = 4096;
 constexpr double kSuspectBudget = 1.5, kBystanderBudget = 1.2;
-
-struct Pair {
-  Fd reader, writer;
-};
-
-Pair connect_pair()
-{
-  Fd listener{::socket(AF_INET, SOCK_STREAM, 0)};
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof address;
-  ::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), length);
-  ::listen(listener.get(), 1);
-  ::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &length);
-  Fd writer{::socket(AF_INET, SOCK_STREAM, 0)};
-  if (::connect(writer.get(), reinterpret_cast<sockaddr*>(&address), length) != 0)
-    std::abort();
-  return {Fd{::accept(listener.get(), nullptr, nullptr)}, std::move(writer)};
-}
 
 // ns per fresh page, each with a page of payload if `pair`.
 double measure(const Pair* pair)
@@ -113,13 +95,6 @@ class Worker {
   pid_t pid_ = -1;
   Fd ask_, answer_;
 };
-
-// Other tenants of the machine only ever add time: the lower quartile is steadier than the median, and as fair to all.
-double quartile(std::vector<double> values)
-{
-  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 4), values.end());
-  return values[values.size() / 4];
-}
 
 }  // namespace
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What laggard adds to a 1-byte read, against an empty program on the same hook. Rounds of nothing, empty and laggard
 // alternate, so that the machine's mood hits all three; their ratio is the budget (DESIGN 8).
-#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -13,35 +12,19 @@
 #include <vector>
 
 #include "base/fd.h"
+#include "bench/harness.h"
 #include "empty.skel.h"
 #include "source/live/loader.h"
 
 namespace {
 
 using namespace laggard;
+using bench::connect_pair;
+using bench::Pair;
+using bench::quartile;
 
 constexpr int kReads = 20'000, kWarmUp = 500;
 constexpr double kBudget = 1.30;
-
-struct Pair {
-  Fd reader, writer;
-};
-
-Pair connect_pair()
-{
-  Fd listener{::socket(AF_INET, SOCK_STREAM, 0)};
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof address;
-  ::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), length);
-  ::listen(listener.get(), 1);
-  ::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &length);
-  Fd writer{::socket(AF_INET, SOCK_STREAM, 0)};
-  if (::connect(writer.get(), reinterpret_cast<sockaddr*>(&address), length) != 0)
-    std::abort();
-  return {Fd{::accept(listener.get(), nullptr, nullptr)}, std::move(writer)};
-}
 
 // ns per read. `alternate`: sizes 1 and 2 in turn, the worst case for the run-length accounting.
 double measure(const Pair& pair, int reads, bool alternate)
@@ -58,13 +41,6 @@ double measure(const Pair& pair, int reads, bool alternate)
       std::abort();
   }
   return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - start).count() / reads;
-}
-
-// Other tenants of the machine only ever add time: the lower quartile is steadier than the median, and as fair to all.
-double quartile(std::vector<double> values)
-{
-  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 4), values.end());
-  return values[values.size() / 4];
 }
 
 }  // namespace

@@ -41,9 +41,9 @@ inline const std::string kLate = kBuilt + "/libsymbols_late.so";
 constexpr std::size_t kStackBytes = 16U << 10;
 
 #if defined(__x86_64__)
-constexpr std::size_t kStackPointer = 7, kProgramCounter = 16, kFramePointer = 6, kRegisters = 17;
+constexpr std::size_t kProgramCounter = 16, kFramePointer = 6, kRegisters = 17;
 #else
-constexpr std::size_t kStackPointer = 31, kProgramCounter = 32, kFramePointer = 29, kRegisters = 33;
+constexpr std::size_t kProgramCounter = 32, kFramePointer = 29, kRegisters = 33;
 #endif
 
 class Directory {

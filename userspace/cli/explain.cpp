@@ -33,12 +33,6 @@ constexpr Duration kDrainInterval = std::chrono::milliseconds(100);
 constexpr std::size_t kShownStacks = 5;
 constexpr std::size_t kShownFrames = 16;
 
-#if defined(__aarch64__)
-constexpr std::size_t kStackPointer = 31;
-#else
-constexpr std::size_t kStackPointer = 7;
-#endif
-
 // Stacks as they come: unwound at once, named at the end.
 class StackCollector {
  public:
@@ -51,7 +45,7 @@ class StackCollector {
       identify::StackCopy copy;
       copy.register_count = std::min<std::size_t>(sample.register_count, copy.registers.size());
       std::copy_n(std::begin(sample.registers), copy.register_count, copy.registers.begin());
-      const std::uint64_t skipped = copy.registers[kStackPointer] - sample.stack_address;
+      const std::uint64_t skipped = copy.registers[identify::kStackPointer] - sample.stack_address;
       if (skipped < sample.stack_bytes && sample.stack_bytes <= sizeof sample.stack) {
         const auto* bytes = reinterpret_cast<const std::byte*>(sample.stack);
         copy.bytes.assign(bytes + skipped, bytes + sample.stack_bytes);
@@ -157,12 +151,6 @@ int fail(int code, const std::string& message)
   return code;
 }
 
-detect::SocketRef socket_ref(const model::Model& model, const model::SocketSample& sample)
-{
-  return {sample.transport, sample.state, sample.tuple, model.is_server_side(sample), sample.connected,
-          sample.cookie, sample.netns, sample.cgroup_id, sample.inode};
-}
-
 // What the attribution counted, with the sockets' names. `seen`: every socket that was known at some time meanwhile.
 Explanation explain(const model::Model& model, const model::Process& process, bool exited,
                     const std::map<std::uint64_t, detect::SocketRef>& seen, std::uint64_t asked_cookie)
@@ -174,7 +162,7 @@ Explanation explain(const model::Model& model, const model::Process& process, bo
                     model.last_tick_facts().started_at(process.latest().id)};
   result.observed = attribution.end - attribution.begin;
   result.complete = attribution.complete;
-  result.memory_bytes = process.latest().anon_bytes + process.latest().swap_bytes;
+  result.memory_bytes = process.latest().private_bytes();
   result.net_bytes = attribution.net_bytes;
   result.other_bytes = attribution.other_bytes;
   result.total_bytes = attribution.total_bytes();
@@ -189,12 +177,8 @@ Explanation explain(const model::Model& model, const model::Process& process, bo
   }
   std::ranges::stable_sort(result.sockets, std::greater{},
                            [](const Explanation::Socket& socket) { return socket.kernel_bytes + socket.user_bytes; });
-  // At this pace, to the cgroup's limit or the end of the host's memory, as forecast() of detect/memory has it.
-  auto room = static_cast<double>(model.last_tick_facts().host_available_bytes);
-  if (attribution.limit_bytes > 0)
-    room = room > 0 ? std::min(room, static_cast<double>(attribution.headroom_bytes)) : static_cast<double>(attribution.headroom_bytes);
-  if (!exited && attribution.net_bytes > 0 && (room > 0 || attribution.limit_bytes > 0))
-    result.limit_eta_seconds = room / attribution.net_bytes * seconds(result.observed);
+  if (!exited && result.observed > Duration{})
+    result.limit_eta_seconds = detect::forecast(model, process, attribution.net_bytes / seconds(result.observed)).eta_seconds;
   if (attribution.lost_bytes > 0)
     result.missing.push_back(fmt::format("{} bytes came with more sockets than can be counted", attribution.lost_bytes));
   if (exited)
@@ -238,7 +222,7 @@ int run_explain(const Options& options)
     }
     model.apply(*tick);
     for (const model::SocketSample& sample : tick->sockets)
-      seen.insert_or_assign(sample.cookie, socket_ref(model, sample));
+      seen.insert_or_assign(sample.cookie, detect::socket_ref(model, sample));
     return {};
   };
   if (auto looked = look(true); !looked)

@@ -7,7 +7,6 @@
 namespace laggard::detect {
 namespace {
 
-constexpr std::size_t kMaxExamples = 5;
 // A holders walk of this age still counts: a descriptor seldom changes hands, and a walk costs 1.1 us per descriptor.
 constexpr Duration kHoldersFresh = std::chrono::seconds(5);
 // A source that does not walk (an old recording, no rights) must not keep us silent.
@@ -64,9 +63,7 @@ struct Member {
               .cookie = pooled->sample.cookie,
               .netns = pooled->sample.netns,
               .cgroup_id = cgroup_id(model)};
-    const model::SocketSample& sample = connection->latest();
-    return {sample.transport, sample.state, sample.tuple, model.is_server_side(sample), sample.connected,
-            sample.cookie, sample.netns, sample.cgroup_id, sample.inode};
+    return socket_ref(model, connection->latest());
   }
 };
 

@@ -52,6 +52,8 @@ struct Field {
   Value value;
 };
 
+inline constexpr std::size_t kMaxExamples = 5;  // sockets that a finding names
+
 struct ProcessRef {
   model::ProcessId id;
   std::string comm;  // any bytes

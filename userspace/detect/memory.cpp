@@ -17,26 +17,6 @@ constexpr double kMinRatio = 0.25, kMaxRatio = 4;
 constexpr double kStillGrowing = 0.25;
 constexpr double kCriticalEtaSeconds = 600;
 
-std::uint64_t private_bytes(const model::ProcessSample& sample) { return sample.anon_bytes + sample.swap_bytes; }
-
-// Seconds until there is no memory left at this pace: below the cgroup's limit where one was seen, else on the host.
-void forecast(const Context& context, MemoryGrowth& growth)
-{
-  if (growth.trend.bytes_per_second <= 0)
-    return;
-  auto room = static_cast<double>(context.model.last_tick_facts().host_available_bytes);
-  if (growth.attribution != nullptr && growth.attribution->limit_bytes > 0) {
-    const double left = static_cast<double>(growth.attribution->headroom_bytes) - growth.process->grown_since_attribution();
-    const double below_limit = std::max(0.0, left);
-    if (room == 0 || below_limit < room) {
-      room = below_limit;
-      growth.limit_bytes = growth.attribution->limit_bytes;
-    }
-  }
-  if (room > 0 || growth.limit_bytes > 0)
-    growth.limit_eta_seconds = room / growth.trend.bytes_per_second;
-}
-
 enum class Cause { Unknown, ToBeAttributed, Sockets, Other };
 
 Cause cause_of(const Context& context, const MemoryGrowth& growth, bool open)
@@ -59,6 +39,25 @@ Cause cause_of(const Context& context, const MemoryGrowth& growth, bool open)
 
 }  // namespace
 
+Forecast forecast(const model::Model& model, const model::Process& process, double bytes_per_second)
+{
+  Forecast result;
+  if (bytes_per_second <= 0)
+    return result;
+  auto room = static_cast<double>(model.last_tick_facts().host_available_bytes);
+  if (const auto& attribution = process.attribution(); attribution && attribution->limit_bytes > 0) {
+    const double left = static_cast<double>(attribution->headroom_bytes) - process.grown_since_attribution();
+    const double below_limit = std::max(0.0, left);
+    if (room == 0 || below_limit < room) {
+      room = below_limit;
+      result.limit_bytes = attribution->limit_bytes;
+    }
+  }
+  if (room > 0 || result.limit_bytes > 0)
+    result.eta_seconds = room / bytes_per_second;
+  return result;
+}
+
 MemoryGrowth memory_growth_of(const Context& context, const model::Process& process)
 {
   MemoryGrowth growth;
@@ -70,7 +69,7 @@ MemoryGrowth memory_growth_of(const Context& context, const model::Process& proc
     const double total = std::max(static_cast<double>(growth.attribution->total_bytes()), growth.attribution->net_bytes);
     growth.socket_share = total > 0 ? static_cast<double>(growth.attribution->socket_bytes()) / total : 0;
   }
-  forecast(context, growth);
+  growth.forecast = forecast(context.model, process, growth.trend.bytes_per_second);
   return growth;
 }
 
@@ -97,7 +96,7 @@ void judge_memory(const Context& context, Kind kind, std::vector<Verdict>& verdi
         .since_is_lower_bound = process.history().front().time == context.model.started(),
         .ripe = context.now(),
         .weight = trend.bytes_per_second,
-        .severity = growth.limit_eta_seconds && *growth.limit_eta_seconds < kCriticalEtaSeconds ? Severity::Critical
+        .severity = growth.forecast.eta_seconds && *growth.forecast.eta_seconds < kCriticalEtaSeconds ? Severity::Critical
                                                                                                 : Severity::Warning,
         .to_be_attributed = suspect,
     });
@@ -109,7 +108,7 @@ void describe_memory(const Context& context, const MemoryGrowth& growth, Finding
   const model::ProcessSample& latest = growth.process->latest();
   const model::MemoryTrend& trend = growth.trend;
   finding.details.push_back(fmt::format("memory: {} private, {} more in the last {}",
-                                        format_bytes(static_cast<double>(private_bytes(latest))),
+                                        format_bytes(static_cast<double>(latest.private_bytes())),
                                         format_bytes(trend.growth_bytes), format_duration(context.thresholds.memory_window)));
   if (trend.read_bytes > 0)
     finding.details.push_back(fmt::format("read {} from sockets in that time: {:.2f} bytes kept per byte read",
@@ -131,24 +130,24 @@ void describe_memory(const Context& context, const MemoryGrowth& growth, Finding
     finding.thresholds.push_back({"retained_ratio_min", kMinRatio});
     finding.thresholds.push_back({"retained_ratio_max", kMaxRatio});
   }
-  if (const auto eta = growth.limit_eta_seconds; eta && *eta < 86400)
+  if (const auto eta = growth.forecast.eta_seconds; eta && *eta < 86400)
     finding.details.push_back(fmt::format("at this pace {} is reached in {}",
-                                          growth.limit_bytes > 0
-                                              ? "the cgroup's limit of " + format_bytes(static_cast<double>(growth.limit_bytes))
+                                          growth.forecast.limit_bytes > 0
+                                              ? "the cgroup's limit of " + format_bytes(static_cast<double>(growth.forecast.limit_bytes))
                                               : std::string("the end of the host's memory"),
                                           format_duration(std::chrono::seconds(static_cast<long>(*eta)))));
 
   auto& evidence = finding.evidence;
-  evidence.push_back({"memory_bytes", private_bytes(latest)});
+  evidence.push_back({"memory_bytes", latest.private_bytes()});
   evidence.push_back({"memory_growth_bytes", static_cast<std::uint64_t>(trend.growth_bytes)});
   evidence.push_back({"memory_growth_bytes_per_second", trend.bytes_per_second});
   evidence.push_back({"read_bytes", trend.read_bytes});
   if (trend.read_bytes > 0)
     evidence.push_back({"retained_ratio", trend.retained_ratio});
-  if (growth.limit_bytes > 0)
-    evidence.push_back({"memory_limit_bytes", growth.limit_bytes});
-  if (growth.limit_eta_seconds)
-    evidence.push_back({"memory_limit_eta_seconds", *growth.limit_eta_seconds});
+  if (growth.forecast.limit_bytes > 0)
+    evidence.push_back({"memory_limit_bytes", growth.forecast.limit_bytes});
+  if (growth.forecast.eta_seconds)
+    evidence.push_back({"memory_limit_eta_seconds", *growth.forecast.eta_seconds});
   if (latest.error_bytes > 0)
     evidence.push_back({"memory_error_bytes", latest.error_bytes});
   finding.thresholds.push_back({"memory_growth_bytes", context.thresholds.memory_growth_bytes});

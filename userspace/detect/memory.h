@@ -14,13 +14,19 @@
 
 namespace laggard::detect {
 
+// Until there is no memory left: below the cgroup's limit where the attribution saw one, else on the host.
+struct Forecast {
+  std::optional<double> eta_seconds;  // absent: unknown, or it does not grow
+  std::uint64_t limit_bytes = 0;      // of the cgroup; 0: the host's memory is the limit
+};
+Forecast forecast(const model::Model& model, const model::Process& process, double bytes_per_second);
+
 struct MemoryGrowth {
   const model::Process* process = nullptr;
   model::MemoryTrend trend;
   const model::Attribution* attribution = nullptr;  // null: nothing here can attribute, only correlate
   double socket_share = 0;                          // of the growth, by attribution
-  std::optional<double> limit_eta_seconds;
-  std::uint64_t limit_bytes = 0;                    // of the cgroup; 0: the host's memory is the limit
+  Forecast forecast;
 };
 
 // Verdicts of `kind`: those whose growth is (user-space-buffering) or is not (heap-growth) due to socket reads. Suspects

@@ -65,6 +65,7 @@ const Rule& rule_of(Kind kind);
 // The part of a finding's id that its subject decides: the same in every run.
 std::uint32_t subject_tag(const Subject& subject);
 
+SocketRef socket_ref(const model::Model& model, const model::SocketSample& sample);
 Subject process_subject(Kind kind, model::ProcessId process);
 Subject connection_subject(Kind kind, const model::Model& model, const model::Connection& connection);
 

@@ -46,6 +46,12 @@ std::uint32_t subject_tag(const Subject& subject)
   return static_cast<std::uint32_t>(hash ^ hash >> 32);
 }
 
+SocketRef socket_ref(const model::Model& model, const model::SocketSample& sample)
+{
+  return {sample.transport, sample.state, sample.tuple, model.is_server_side(sample), sample.connected,
+          sample.cookie, sample.netns, sample.cgroup_id, sample.inode};
+}
+
 Subject process_subject(Kind kind, model::ProcessId process)
 {
   Subject subject;

@@ -15,8 +15,6 @@
 namespace laggard::detect {
 namespace {
 
-constexpr std::size_t kMaxExamples = 5;
-
 struct Blamed {
   std::uint64_t cookie;
   std::optional<model::Tuple> socket;  // absent: closed before we could look

@@ -30,10 +30,10 @@ namespace laggard::identify {
 namespace {
 
 #if defined(__x86_64__)
-constexpr std::size_t kRegisters = 17, kStackPointer = 7, kProgramCounter = 16, kSetRegisters = 17;
+constexpr std::size_t kRegisters = 17, kProgramCounter = 16, kSetRegisters = 17;
 constexpr GElf_Half kMachine = EM_X86_64;
 #elif defined(__aarch64__)
-constexpr std::size_t kRegisters = 33, kStackPointer = 31, kProgramCounter = 32, kSetRegisters = 32;
+constexpr std::size_t kRegisters = 33, kProgramCounter = 32, kSetRegisters = 32;
 constexpr GElf_Half kMachine = EM_AARCH64;
 #else
 #error "The order of this machine's DWARF registers is not known here: add it"

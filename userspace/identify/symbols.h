@@ -16,6 +16,13 @@ namespace laggard::identify {
 
 using Bytes = std::vector<std::byte>;
 
+// Of StackCopy::registers.
+#if defined(__aarch64__)
+inline constexpr std::size_t kStackPointer = 31;
+#else
+inline constexpr std::size_t kStackPointer = 7;
+#endif
+
 // A thread as it was: user registers and the memory from its stack pointer up.
 struct StackCopy {
   // In DWARF's order. x86-64: rax rdx rcx rbx rsi rdi rbp rsp r8..r15 rip, 17. AArch64: x0..x30 sp pc, 33.

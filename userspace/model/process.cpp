@@ -28,7 +28,7 @@ void Process::observe(const ProcessSample& sample, MonoTime now, std::uint64_t h
   const std::size_t n = history_.size();
   if (n >= 2 && history_[n - 1].time - history_[n - 2].time < options.memory_window / kLooksPerMemoryWindow)
     history_.pop_back();
-  history_.push_back({now, sample.anon_bytes + sample.swap_bytes, sample.shmem_bytes, host_shmem_bytes, sample.read_bytes});
+  history_.push_back({now, sample.private_bytes(), sample.shmem_bytes, host_shmem_bytes, sample.read_bytes});
   while (history_.size() > 2 && history_[1].time <= now - options.memory_window)
     history_.pop_front();
 

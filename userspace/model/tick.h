@@ -103,6 +103,7 @@ struct ProcessSample {
   std::uint64_t shmem_bytes = 0;  // resident shared memory, mapped by others or not
   std::uint64_t error_bytes = 0;  // each of the three may be off by this
   std::uint64_t read_bytes = 0;   // total of all its sockets, closed ones included
+  std::uint64_t private_bytes() const { return anon_bytes + swap_bytes; }
 };
 
 struct Holder {

@@ -14,7 +14,6 @@
 namespace laggard::output {
 namespace {
 
-constexpr std::size_t kMaxExamples = 5;
 // No enumeration, address, id or time is longer: what is, is prose or a name that a program chose.
 constexpr std::size_t kNeverShortenedBytes = 64;
 
@@ -286,7 +285,7 @@ Fields finding_fields(const Observer& observer, const detect::Finding& finding)
   if (finding.is_group || finding.kind == detect::Kind::UserSpaceBuffering) {
     std::vector<std::string> examples;
     for (const model::Tuple& tuple : finding.examples)
-      if (examples.size() < kMaxExamples)
+      if (examples.size() < detect::kMaxExamples)
         examples.push_back(to_string(tuple));
     out.add("laggard.examples", std::move(examples));
   }

@@ -15,7 +15,7 @@ namespace laggard::output {
 namespace {
 
 constexpr unsigned kMinColumns = 40, kMaxColumns = 99, kTableColumns = 100;
-constexpr std::size_t kMaxExamples = 5, kMaxHolders = 8;
+constexpr std::size_t kMaxHolders = 8;
 
 // ss writes them so, and who reads the table knows ss.
 std::string_view ss_state(const model::SocketSample& sample)
@@ -201,7 +201,7 @@ class TextSink final : public Sink {
     for (const std::string& detail : finding.details)
       line(detail);
     if (finding.is_group)
-      for (std::size_t i = 0; i < std::min(finding.examples.size(), kMaxExamples); i++)
+      for (std::size_t i = 0; i < std::min(finding.examples.size(), detect::kMaxExamples); i++)
         line("for example " + tuple_words(finding.examples[i], "←"));
     if (finding.holders.size() > 1) {
       const std::size_t shown = std::min(finding.holders.size(), kMaxHolders);

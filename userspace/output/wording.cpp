@@ -71,7 +71,7 @@ std::string explanation_message(const Explanation& explanation)
 std::string explanation_socket_message(const Explanation& explanation, const Explanation::Socket& socket)
 {
   const std::string place = socket.socket ? tuple_words(socket.socket->tuple, "<-") : "a socket that is closed by now";
-  return fmt::format("{} with {}: {} filled by reads, {} touched after them", 
+  return fmt::format("{} with {}: {} filled by reads, {} touched after them",
                      of_the_growth(explanation, socket.kernel_bytes + socket.user_bytes), place,
                      format_bytes(static_cast<double>(socket.kernel_bytes)), format_bytes(static_cast<double>(socket.user_bytes)));
 }

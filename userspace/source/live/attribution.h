@@ -31,7 +31,6 @@ class Attribution {
   Attribution(const Attribution&) = delete;
   Attribution& operator=(const Attribution&) = delete;
 
-  const AttributionRequest& request() const { return request_; }
   void stop() { stopped_ = true; }  // the next tick ends it
   // It begins after a tick and ends before one: a little less rather than an interval more.
   bool is_over(MonoTime now) const { return stopped_ || now >= begin_ + request_.duration - request_.duration / 20; }

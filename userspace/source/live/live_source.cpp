@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cassert>
 #include <cstring>
 #include <fstream>
 
@@ -110,7 +109,7 @@ Result<void> LiveSource::attribute(const AttributionRequest& request)
   const auto now = mono_time(static_cast<std::uint64_t>(clock_now(CLOCK_MONOTONIC).count()));
   auto begun = Attribution::begin(*skeleton_, plan_.on_demand, request, now);
   if (!begun) {
-    attribution_trouble_ = begun.error().message();
+    attribution_refused_ = true;
     return tl::make_unexpected(begun.error());
   }
   attribution_ = std::move(*begun);

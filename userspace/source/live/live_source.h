@@ -55,8 +55,7 @@ class LiveSource {
   // a time.
   Result<void> attribute(const AttributionRequest& request);
   Attribution* attribution() { return attribution_.get(); }  // null: none runs
-  bool can_attribute() const { return plan_.has("growth") && attribution_trouble_.empty(); }
-  const std::string& attribution_trouble() const { return attribution_trouble_; }
+  bool can_attribute() const { return plan_.has("growth") && !attribution_refused_; }
 
   // Readable when the kernel side has much to say: then drain() without waiting for the tick.
   int ring_fd() const { return ring_buffer__epoll_fd(ring_.get()); }
@@ -76,7 +75,7 @@ class LiveSource {
   Skeleton skeleton_;
   std::unique_ptr<ring_buffer, FreeRing> ring_;
   std::unique_ptr<Attribution> attribution_;
-  std::string attribution_trouble_;  // why it was refused once; it is not tried again
+  bool attribution_refused_ = false;  // once: it is not tried again
   RawTick pending_;  // records from the ring since the last tick
   Pacer sweep_pacer_;
   Pacer holders_pacer_;
