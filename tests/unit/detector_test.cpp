@@ -196,6 +196,18 @@ TEST(Lifecycle, SeverityNeverFallsWhileAFindingIsOpen)
   EXPECT_TRUE(std::all_of(critical, lines.end(), [](const Finding& line) { return line.severity == Severity::Critical; }));
 }
 
+TEST(Lifecycle, ATickThatComesAMomentEarlyDoesNotCostAnother)
+{
+  Scene scene;
+  int ticks = 0;
+  scene.alter = [&](model::Tick& tick) { tick.time = tick.time - std::chrono::microseconds(100 * ++ticks); };
+  stalled(scene, scene.process(17, "sleeper"));
+  scene.run(20s);
+  ASSERT_THAT(scene.findings(), SizeIs(1));
+  // It waits since the first second, of which the first look says only that it may have been read.
+  EXPECT_LT(scene.findings()[0].duration, 11s);
+}
+
 TEST(Lifecycle, TimesAreThoseOfTheConditionNotOfTheReport)
 {
   Scene scene;
