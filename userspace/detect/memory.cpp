@@ -107,8 +107,10 @@ void describe_memory(const Context& context, const MemoryGrowth& growth, Finding
 {
   const model::ProcessSample& latest = growth.process->latest();
   const model::MemoryTrend& trend = growth.trend;
-  finding.details.push_back(fmt::format("memory: {} private, {} more in the last {}",
-                                        format_bytes(static_cast<double>(latest.private_bytes())),
+  const std::string shared =
+      latest.shmem_bytes > 0 ? fmt::format(" and {} shared", format_bytes(static_cast<double>(latest.shmem_bytes))) : "";
+  finding.details.push_back(fmt::format("memory: {} private{}, {} more in the last {}",
+                                        format_bytes(static_cast<double>(latest.private_bytes())), shared,
                                         format_bytes(trend.growth_bytes), format_duration(context.thresholds.memory_window)));
   if (trend.read_bytes > 0)
     finding.details.push_back(fmt::format("read {} from sockets in that time: {:.2f} bytes kept per byte read",
@@ -139,6 +141,8 @@ void describe_memory(const Context& context, const MemoryGrowth& growth, Finding
 
   auto& evidence = finding.evidence;
   evidence.push_back({"memory_bytes", latest.private_bytes()});
+  if (latest.shmem_bytes > 0)
+    evidence.push_back({"memory_shared_bytes", latest.shmem_bytes});
   evidence.push_back({"memory_growth_bytes", static_cast<std::uint64_t>(trend.growth_bytes)});
   evidence.push_back({"memory_growth_bytes_per_second", trend.bytes_per_second});
   evidence.push_back({"read_bytes", trend.read_bytes});

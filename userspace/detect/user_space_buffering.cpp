@@ -15,6 +15,9 @@
 namespace laggard::detect {
 namespace {
 
+// Bytes kept per byte read. A buffer that doubles keeps two; what keeps more keeps something else.
+constexpr double kKeepsWhatItReads = 4;
+
 struct Blamed {
   std::uint64_t cookie;
   std::optional<model::Tuple> socket;  // absent: closed before we could look
@@ -73,7 +76,9 @@ void describe_user_space_buffering(const Context& context, std::span<const Verdi
   if (growth.attribution != nullptr && growth.attribution->socket_user_bytes() > growth.attribution->socket_kernel_bytes())
     finding.quality.missing.push_back(fmt::format("a thread that reads and also leaks looks the same: 'laggard explain --pid "
                                                   "{}' shows the code", members.front().subject.process.tgid));
-  finding.advice = "the program reads faster than it uses what it read: bound its buffer, or let the socket push back";
+  finding.advice = trend.retained_ratio <= kKeepsWhatItReads
+                       ? "the program reads faster than it uses what it read: bound its buffer, or let the socket push back"
+                       : "each message leaves more behind than it brought (streams, requests, sessions): end each of them";
 }
 
 }  // namespace laggard::detect

@@ -85,7 +85,7 @@ ReadSizes read_sizes_between(const SocketSample& before, const SocketSample& aft
       if (b != bucket)
         bytes -= 1.5 * low_of(b) * static_cast<double>(counts[b]);
     const double mean = bytes / static_cast<double>(counts[bucket]);
-    return static_cast<std::uint64_t>(std::clamp(mean, low_of(bucket), 2 * low_of(bucket) - 1));
+    return static_cast<std::uint64_t>(std::llround(std::clamp(mean, low_of(bucket), 2 * low_of(bucket) - 1)));
   };
   const auto quantile = [&](double share) -> std::uint64_t {
     const double rank = share * static_cast<double>(result.reads);
