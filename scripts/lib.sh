@@ -5,12 +5,14 @@
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
 BUILD_PACKAGES=(g++ cmake ninja-build pkg-config clang llvm bpftool libbpf-dev libcli11-dev libfmt-dev libexpected-dev
-  nlohmann-json3-dev libzstd-dev libcap-ng-dev libdw-dev libelf-dev nettle-dev)
+  nlohmann-json3-dev libtomlplusplus-dev libzstd-dev libcap-ng-dev libdw-dev libelf-dev nettle-dev)
 TEST_PACKAGES=(libgtest-dev libgmock-dev libclang-rt-14-dev iproute2 qemu-system-x86 cpio
-  busybox-static shellcheck)
+  busybox-static shellcheck systemtap-sdt-dev)
 # shellcheck disable=SC2034
 SCENARIO_PACKAGES=(nginx-light haproxy redis-server redis-tools postgresql curl wget iperf3 wrk socat nodejs python3 iproute2
   util-linux procps)
+# shellcheck disable=SC2034
+CASE_PACKAGES=(qt6-base-dev golang-go golang-github-lucas-clemente-quic-go-dev systemtap-sdt-dev python3)
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "$0: $*"; exit 1; }

@@ -175,6 +175,7 @@ struct task_struct {
   int tgid;
   struct task_struct *group_leader;
   __u64 start_boottime;
+  __u64 self_exec_id;
   struct css_set *cgroups;
   const struct cred *real_cred;
   struct pid *thread_pid;

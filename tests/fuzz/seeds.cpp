@@ -44,11 +44,19 @@ int main(int argc, char** argv)
   growth.kernel_pages = 1000, growth.memory_limit_bytes = 1 << 30, growth.flags = LAGGARD_GROWTH_COMPLETE;
   laggard_growth_record other_growth = growth;
   other_growth.cookie = 0, other_growth.user_pages = 100;
+  laggard_pair_record pair{};
+  pair.tgid = 17, pair.mono_ns = tick.mono_ns, pair.begun = 1000, pair.ended = 970, pair.outstanding = 30;
+  pair.oldest_begin_ns = tick.mono_ns - 200'000'000'000, pair.last_end_ns = tick.mono_ns;
+  for (__u32& count : pair.overtaken)
+    count = 1;
+  std::snprintf(pair.name, sizeof pair.name, "send");
+  std::snprintf(pair.stack, sizeof pair.stack, "foo_send\nmain");
   const source::RawTick ticks[] = {test::raw_tick(tick), test::raw_tick(tick, socket, closing, datagrams),
                                    test::raw_tick(tick, laggard_gone_record{{}, 1, 2}, holder, process),
                                    test::raw_tick(tick, socket, closing, datagrams, holder, process),
                                    test::raw_tick(tick, socket, holder, process, pooled, another),
-                                   test::raw_tick(tick, socket, process, growth, other_growth)};
+                                   test::raw_tick(tick, socket, process, growth, other_growth),
+                                   test::raw_tick(tick, process, pair)};
   int number = 0;
   for (const source::RawTick& raw : ticks)
     std::ofstream(root / "decode" / std::to_string(number++), std::ios::binary)

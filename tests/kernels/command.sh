@@ -52,4 +52,8 @@ for hook in $rungs; do
       (export LAGGARD_READS_HOOK=$hook; run_tests 'Family/Exact.*') || failed=1 ;;
   esac
 done
+if grep -qx 'pairs uprobe_multi' /tmp/plan; then
+  echo "forced: pairs=uprobe"
+  (export LAGGARD_PAIRS_HOOK=uprobe; run_tests 'Pairs.*:-*watch*') || failed=1
+fi
 exit $failed

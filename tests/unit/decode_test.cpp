@@ -386,5 +386,38 @@ TEST(Decode, ATickBeginsWithItsOneTickRecord)
   EXPECT_FALSE(decode(raw_tick(tick_record(), tick_record())));
 }
 
+laggard_pair_record pair_record()
+{
+  laggard_pair_record record{};
+  record.header = {LAGGARD_RECORD_PAIR, sizeof record, 1};
+  record.tgid = 29, record.start_ns = 2, record.mono_ns = 3, record.begun = 5498, record.ended = 5475, record.unmatched = 5, record.lost = 7;
+  record.outstanding = 23, record.oldest_begin_ns = 11, record.last_end_ns = 13, record.slowest_ns = 17, record.unreadable = 19;
+  record.overtaken[0] = 20, record.overtaken[31] = 2, record.waiting[1] = 1, record.stack_count = 22;
+  std::memcpy(record.name, "send", 4);
+  std::memset(record.stack, 'x', sizeof record.stack);
+  return record;
+}
+
+TEST(Decode, PairsOfOperations)
+{
+  const auto tick = decode(raw_tick(tick_record(), pair_record()));
+  ASSERT_TRUE(tick);
+  ASSERT_EQ(tick->pairs.size(), 1U);
+  const model::PairSample& sample = tick->pairs[0];
+  EXPECT_EQ(sample.process, (model::ProcessId{29, 2}));
+  EXPECT_EQ(sample.name, "send");
+  EXPECT_EQ(sample.begun - sample.ended, sample.outstanding);
+  EXPECT_EQ(sample.unmatched, 5U);
+  EXPECT_EQ(sample.lost, 7U);
+  EXPECT_EQ(sample.time - sample.oldest_begin, -8ns);  // of a damaged recording
+  EXPECT_EQ(sample.slowest, 17ns);
+  EXPECT_EQ(sample.unreadable, 19U);
+  EXPECT_EQ(sample.overtaken[0], 20U);
+  EXPECT_EQ(sample.overtaken[31], 2U);
+  EXPECT_EQ(sample.waiting[1], 1U);
+  EXPECT_EQ(sample.stack.size(), sizeof(laggard_pair_record::stack));  // no end in sight is no overrun
+  EXPECT_EQ(sample.stack_count, 22U);
+}
+
 }  // namespace
 }  // namespace laggard::source

@@ -8,6 +8,7 @@
 #include "cli/commands.h"
 #include "source/live/host.h"
 #include "source/live/loader.h"
+#include "source/live/pair_probe.h"
 
 namespace laggard::cli {
 namespace {
@@ -47,7 +48,9 @@ int run_doctor(const Options& options)
   std::string log;
   if (obstacle.empty())
     availability = source::live::probe(source::live::kCandidates, &log);
-  auto plan = source::live::plan(source::live::kCandidates, availability, options.hooks);
+  auto hooks = options.hooks;
+  const auto pairs_hook = hooks.extract("pairs");
+  auto plan = source::live::plan(source::live::kCandidates, availability, hooks);
   if (!plan) {
     std::fprintf(stderr, "laggard: %s\n", plan.error().message().c_str());
     return kUsage;
@@ -56,6 +59,10 @@ int run_doctor(const Options& options)
     obstacle = plan->gap;
   const std::vector<std::string> sentences = advice(facts);
   const bool can_observe = obstacle.empty();
+  if (can_observe) {
+    const auto pairs = source::live::PairProbe::open({{}, 0, pairs_hook.empty() ? "" : pairs_hook.mapped()});
+    plan->choices.push_back({"pairs", pairs ? std::string((*pairs)->hook()) : "", pairs ? "" : pairs.error().message()});
+  }
   if (options.verbose)
     std::fputs(log.c_str(), stderr);
 

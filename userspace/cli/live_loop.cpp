@@ -11,6 +11,7 @@
 #include <array>
 
 #include "cli/session.h"
+#include "output/escape.h"
 #include "source/live/host.h"
 
 namespace laggard::cli {
@@ -44,14 +45,24 @@ sigset_t stop_signals()
 
 Result<LiveSetup> open_live(const Options& options)
 {
+  source::live::PairOptions pairs{options.pairs, options.pairs_limit, {}};
+  if (options.command == Command::Explain)
+    pairs = {};  // it looks at memory only
   // Six looks within --idle: two for each third.
   auto source = source::live::LiveSource::open({.max_cpu = options.max_cpu,
                                                 .forced_hooks = options.hooks,
                                                 .feeds = {},
-                                                .pools_period = options.thresholds.idle / 6});
+                                                .pools_period = options.thresholds.idle / 6,
+                                                .pairs = std::move(pairs)});
   if (!source)
     return tl::make_unexpected(source.error());
   LiveSetup setup{std::move(*source), {}};
+  if (auto* probe = setup.source->pairs(); probe != nullptr && probe->usable() == 0) {
+    std::string why = "no pair of --pairs can be probed";
+    for (const std::string& message : probe->take_messages())
+      why += "\n" + output::visible(message);
+    return failure(why);
+  }
   setup.observer = describe_observer(setup.source->plan().choices);
   const source::live::HostFacts facts = source::live::host_facts();
   if (!facts.initial_pid_ns)
@@ -63,6 +74,12 @@ Result<void> give_up_privileges(const Options& options, LiveSetup& setup, std::v
 {
   if (options.keep_privileges)
     return {};
+  if (const auto* pairs = setup.source->pairs(); pairs != nullptr) {
+    // Programs that start later are probed, too, and their functions have names.
+    keep.insert(keep.end(), {CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, CAP_CHECKPOINT_RESTORE});
+    if (pairs->needs_perfmon_to_attach())
+      keep.push_back(CAP_PERFMON);
+  }
   if (!setup.source->works_without_capabilities()) {
     keep.push_back(CAP_BPF);
     setup.observer.missing.push_back("kernel before 5.19: CAP_BPF is kept, everything else is dropped");

@@ -15,6 +15,8 @@ int main(int argc, char** argv)
       std::fputs(parsed.text.c_str(), parsed.exit_code == kObserved ? stdout : stderr);
       return parsed.exit_code;
     }
+    for (const std::string& error : parsed.options->pair_errors)
+      std::fprintf(stderr, "laggard: %s\n", error.c_str());
     switch (parsed.options->command) {
       case Command::Watch: return run_watch(*parsed.options);
       case Command::Snapshot: return run_snapshot(*parsed.options);

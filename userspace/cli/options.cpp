@@ -2,6 +2,7 @@
 #include "cli/options.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <linux/magic.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -14,6 +15,7 @@
 #include <sstream>
 
 #include "base/units.h"
+#include "cli/pairs_file.h"
 
 namespace laggard::cli {
 namespace {
@@ -147,6 +149,8 @@ void add_thresholds(CLI::App& app, detect::Thresholds& t)
   duration("--attribution", t.attribution, "memory: trace a suspect's growth for this long");
   add_parsed(app, "--attribution-share", t.attribution_share, positive_share,
              "memory: this share of the growth with reads is user-space-buffering, less is heap-growth", "50%")->group(group);
+  duration("--unpaired", t.unpaired, "unpaired-operations: begun this long ago");
+  add_parsed(app, "--unpaired-count", t.unpaired_count, positive_count, "unpaired-operations: this many of them", "10")->group(group);
 }
 
 void add_filters(CLI::App& app, detect::Filter& filter)
@@ -236,6 +240,25 @@ void add_common(CLI::App& app, Options& o)
       ->allow_extra_args(false);
 }
 
+void add_pairs(CLI::App& app, Options& o)
+{
+  app.add_option_function<std::vector<std::string>>(
+         "--pairs",
+         [&o](const std::vector<std::string>& values) {
+           PairsParsed all;
+           for (const std::string& value : values)
+             merge(all, read_pairs(value));
+           if (all.pairs.empty())
+             throw CLI::ValidationError("--pairs", fmt::format("{}", fmt::join(all.errors, "\n")));
+           o.pairs = std::move(all.pairs);
+           o.pair_errors = std::move(all.errors);
+         },
+         fmt::format("watch operations that programs begin and end: a file, or {}", preset_names()))
+      ->type_name("FILE|PRESET")
+      ->allow_extra_args(false);
+  add_parsed(app, "--pairs-limit", o.pairs_limit, positive_count, "detach a pair whose probes are hit more often in a second", "10000");
+}
+
 }  // namespace
 
 Parsed parse(int argc, const char* const* argv)
@@ -249,6 +272,7 @@ Parsed parse(int argc, const char* const* argv)
       ->option_text("FILE");
   app.allow_config_extras(CLI::config_extras_mode::error);
   add_common(app, o);
+  add_pairs(app, o);
   add_filters(app, o.filter);
   add_thresholds(app, o.thresholds);
 

@@ -12,6 +12,7 @@
 #include "detect/detector.h"
 #include "detect/thresholds.h"
 #include "output/sink.h"
+#include "source/pair_spec.h"
 
 namespace laggard::cli {
 
@@ -44,6 +45,9 @@ struct Options {
   bool everything = false;  // snapshot: idle sockets too
   bool verbose = false;     // doctor: the kernel's own words
   std::map<std::string, std::string> hooks;
+  std::vector<source::PairSpec> pairs;
+  std::uint64_t pairs_limit = 10'000;  // hits per second of one pair
+  std::vector<std::string> pair_errors;  // of those that are left out
 
   detect::Thresholds thresholds;
   detect::Filter filter;

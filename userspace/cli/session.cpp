@@ -97,6 +97,12 @@ bool Session::say_degraded()
     messages.push_back(fmt::format("more than {} interesting sockets: the others are not looked at", model_.options().max_connections));
     evicted_said_ = true;
   }
+  for (const auto& [key, pair] : model_.pairs())
+    if (!pairs_lost_said_ && pair.lost + pair.unreadable > 0) {
+      messages.push_back(fmt::format("operations of '{}' in process {}: {} there was no room to remember, of {} the key could not be read: "
+                                     "what is outstanding is not exact", pair.name, pair.process.tgid, pair.lost, pair.unreadable));
+      pairs_lost_said_ = true;
+    }
   if (missing_ticks_ > missing_ticks_said_) {
     messages.push_back(fmt::format("ticks missing from the recording: {}; what happened meanwhile is not known",
                                    missing_ticks_ - missing_ticks_said_));
@@ -111,6 +117,11 @@ bool Session::say_degraded()
     return true;
   lost_said_ = facts.lost;
   return !sink_ || sink_->degraded({facts.wall_time, fmt::format("{}", fmt::join(messages, ". ")), fresh});
+}
+
+bool Session::degraded(const std::string& message)
+{
+  return !sink_ || sink_->degraded({model_.last_tick_facts().wall_time, message, {}});
 }
 
 bool Session::stop(const std::string& reason)

@@ -26,6 +26,8 @@ class Session {
   bool stop(const std::string& reason);
   // Says why something could not be looked at, whatever was found: "nothing found" would be a lie from now on.
   void cannot_see(const std::string& why) { error_ = why; }
+  // Something is seen less well from now on. False: the reader of our output has left.
+  bool degraded(const std::string& message);
   int exit_code() const;
   bool is_incomplete() const;
   // After started(), tick() or stop() said false.
@@ -52,6 +54,7 @@ class Session {
   bool slow_sweep_said_ = false;
   bool skipped_said_ = false;
   bool evicted_said_ = false;
+  bool pairs_lost_said_ = false;
   std::uint64_t ticks_ = 0;
   std::uint64_t missing_ticks_ = 0;
   std::uint64_t missing_ticks_said_ = 0;

@@ -42,7 +42,8 @@ bool is_notable(const model::SocketSample& sample)
 
 int run_snapshot(const Options& options)
 {
-  auto source = source::live::LiveSource::open({.max_cpu = 1, .forced_hooks = options.hooks, .feeds = {kFeeds.begin(), kFeeds.end()}, .pools_period = {}});
+  auto source = source::live::LiveSource::open(
+      {.max_cpu = 1, .forced_hooks = options.hooks, .feeds = {kFeeds.begin(), kFeeds.end()}, .pools_period = {}, .pairs = {}});
   if (!source) {
     std::fprintf(stderr, "laggard: cannot observe: %s\n", source.error().message().c_str());
     return kCannotObserve;

@@ -4,6 +4,7 @@
 #include "cli/commands.h"
 #include "cli/live_loop.h"
 #include "cli/session.h"
+#include "output/escape.h"
 #include "source/recording.h"
 
 namespace laggard::cli {
@@ -16,6 +17,22 @@ int cannot(const Error& error)
 }
 
 WallTime wall_now() { return std::chrono::time_point_cast<Duration>(std::chrono::system_clock::now()); }
+
+// What became of the probes since the last tick.
+bool tell_of_pairs(const Options& options, LiveSetup& setup, Session& session)
+{
+  if (setup.source->pairs() == nullptr)
+    return true;
+  // Text for people says it on standard error by itself.
+  const bool is_text = options.command == Command::Watch && sink_options(options).format == output::Format::Text;
+  bool goes_on = true;
+  for (const std::string& message : setup.source->pairs()->take_messages()) {
+    if (!is_text)
+      std::fprintf(stderr, "laggard: %s\n", output::visible(message).c_str());
+    goes_on = goes_on && session.degraded(message);
+  }
+  return goes_on;
+}
 
 // Live ticks through a session; into a recording as well where there is one.
 int observe(const Options& options, LiveSetup& setup, const StopSignals& signals, Session& session,
@@ -33,7 +50,7 @@ int observe(const Options& options, LiveSetup& setup, const StopSignals& signals
         trouble = written.error().message();
         return false;
       }
-    const bool goes_on = session.tick(*raw);
+    const bool goes_on = session.tick(*raw) && tell_of_pairs(options, setup, session);
     if (const auto& suspect = session.wants_attribution();
         suspect && setup.source->can_attribute() && setup.source->attribution() == nullptr)
       if (auto begun = setup.source->attribute({*suspect, options.thresholds.attribution, {}}); !begun)

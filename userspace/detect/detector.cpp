@@ -16,7 +16,7 @@ constexpr Duration kLongestPause = std::chrono::hours(1);
 
 std::uint64_t member_of(const Verdict& verdict)
 {
-  return verdict.cookie != 0 ? verdict.cookie : process_member(verdict.subject.process.tgid);
+  return verdict.cookie != 0 ? verdict.cookie : subject_member(verdict.subject);
 }
 
 // Stable across replays of one recording. The upper half names the subject, so that `laggard explain` can find it again, the
@@ -175,13 +175,13 @@ std::vector<Finding> Detector::evaluate(const model::Model& model)
       fresh.next_pause = kFirstPause;
       open = open_.emplace(subject, std::move(fresh)).first;
       counts_.opened++;
-      findings.push_back(make(model, open->second, std::move(members), Phase::Opened));
+      findings.push_back(make(model, open->second, members, Phase::Opened));
+    } else if (worth_saying(open->second, members, now)) {
+      findings.push_back(make(model, open->second, members, Phase::Updated));
     } else {
-      if (worth_saying(open->second, members, now))
-        findings.push_back(make(model, open->second, std::move(members), Phase::Updated));
-      else
-        for (const Verdict& verdict : members)
-          open->second.members.insert(member_of(verdict));
+      open->second.last = picture(model, open->second, members);  // what the line that resolves it will tell
+      for (const Verdict& verdict : members)
+        open->second.members.insert(member_of(verdict));
     }
     open->second.last_true = now;
     (open->second.severity == Severity::Critical ? counts_.any_critical : counts_.any_warning) = true;
@@ -232,15 +232,13 @@ bool Detector::worth_saying(const Open& open, const std::vector<Verdict>& member
   return now - open.last_said >= open.next_pause;
 }
 
-Finding Detector::make(const model::Model& model, Open& open, std::vector<Verdict> members, Phase phase)
+Finding Detector::picture(const model::Model& model, const Open& open, const std::vector<Verdict>& members) const
 {
   const Verdict& worst = members.front();
   const Context context{model, options_.thresholds, {}};
   Finding finding;
   finding.id = open.id;
   finding.kind = worst.subject.kind;
-  finding.phase = phase;
-  finding.sequence = ++open.sequence;
   finding.severity = std::max(open.severity, std::ranges::max(members, {}, &Verdict::severity).severity);
   finding.time = model.last_tick_facts().wall_time;
   finding.start_time = finding.time - (model.now() - open.since);
@@ -274,13 +272,20 @@ Finding Detector::make(const model::Model& model, Open& open, std::vector<Verdic
   }
   finding.quality.lost_records = model.last_tick_facts().lost.total() - open.lost_at_start;
   rule_of(finding.kind).describe(context, members, finding);
+  return finding;
+}
 
+Finding Detector::make(const model::Model& model, Open& open, const std::vector<Verdict>& members, Phase phase)
+{
+  Finding finding = picture(model, open, members);
+  finding.phase = phase;
+  finding.sequence = ++open.sequence;
   open.severity = finding.severity;
   open.last_said = model.now();
   if (phase == Phase::Updated)
     open.next_pause = std::min(open.next_pause * 2, kLongestPause);
   open.said_count = members.size();
-  open.said_weight = worst.weight;
+  open.said_weight = members.front().weight;
   open.members.clear();
   for (const Verdict& verdict : members)
     open.members.insert(member_of(verdict));

@@ -75,7 +75,8 @@ class Detector {
   std::vector<Verdict> collect(const model::Model& model);
   bool passes(const model::Model& model, const Verdict& verdict) const;
   bool holders_verified(const model::Model& model, const Verdict& verdict) const;
-  Finding make(const model::Model& model, Open& open, std::vector<Verdict> members, Phase phase);
+  Finding picture(const model::Model& model, const Open& open, const std::vector<Verdict>& members) const;
+  Finding make(const model::Model& model, Open& open, const std::vector<Verdict>& members, Phase phase);
   Finding resolve(const model::Model& model, Open& open, Resolution resolution);
   // Says in each finding of this tick what it belongs to, and again in older ones where that has changed.
   void link(const model::Model& model, std::vector<Finding>& findings);

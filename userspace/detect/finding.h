@@ -25,7 +25,8 @@ namespace laggard::detect {
   X(RemoteSlowReader, "remote-slow-reader")   \
   X(AcceptBacklog, "accept-backlog")          \
   X(ConnectionLeak, "connection-leak")        \
-  X(HeapGrowth, "heap-growth")
+  X(HeapGrowth, "heap-growth")                \
+  X(UnpairedOperations, "unpaired-operations")
 
 enum class Kind : std::uint8_t {
 #define LAGGARD_KIND_ENUM(name, text) name,

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "detect/finding.h"
@@ -24,6 +25,7 @@ struct Subject {
   model::Transport transport = model::Transport::Tcp;
   bool server_side = false;   // which end `endpoint` is: the local one of accepted connections, else the remote one
   model::Endpoint endpoint;   // empty for process subjects
+  std::string pair;           // of unpaired-operations, else empty
   auto operator<=>(const Subject&) const = default;
 };
 
@@ -41,6 +43,12 @@ struct Verdict {
 
 // How a member is remembered: a socket by its cookie, a process by its pid in a range that no cookie reaches.
 inline std::uint64_t process_member(std::uint32_t tgid) { return 1ULL << 63 | tgid; }
+// Where the member is the process itself: a process has several pairs.
+inline std::uint64_t subject_member(const Subject& subject)
+{
+  const std::size_t hash = subject.pair.empty() ? 0 : model::hash_bytes(subject.pair.data(), subject.pair.size());
+  return process_member(subject.process.tgid) | (hash << 33 >> 1);
+}
 
 struct Context {
   const model::Model& model;

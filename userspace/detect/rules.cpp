@@ -14,6 +14,7 @@
 #include "detect/slow_reader.h"
 #include "detect/stalled_reader.h"
 #include "detect/udp_receive_overflow.h"
+#include "detect/unpaired_operations.h"
 #include "detect/user_space_buffering.h"
 
 namespace laggard::detect {
@@ -22,7 +23,7 @@ std::span<const Rule> rules()
 {
   static constexpr std::array kRules = {kSlowReader, kStalledReader, kUserSpaceBuffering, kCloseWait, kFinWait2,
                                          kUdpReceiveOverflow, kRemoteSlowReader, kAcceptBacklog, kConnectionLeak,
-                                         kHeapGrowth};
+                                         kHeapGrowth, kUnpairedOperations};
   return kRules;
 }
 
@@ -43,6 +44,7 @@ std::uint32_t subject_tag(const Subject& subject)
   mix(subject.transport);
   mix(subject.endpoint.address.bytes);
   mix(subject.endpoint.port);
+  hash = model::hash_bytes(subject.pair.data(), subject.pair.size(), hash);
   return static_cast<std::uint32_t>(hash ^ hash >> 32);
 }
 
@@ -69,7 +71,8 @@ Subject connection_subject(Kind kind, const model::Model& model, const model::Co
           .netns = sample.netns,
           .transport = sample.transport,
           .server_side = server,
-          .endpoint = server ? sample.tuple.local : sample.tuple.peer};
+          .endpoint = server ? sample.tuple.local : sample.tuple.peer,
+          .pair = {}};
 }
 
 Lag lag_of(const model::Model& model, const model::Connection& connection)

@@ -23,6 +23,8 @@ struct Thresholds {
   std::uint64_t memory_growth_bytes = 8 << 20;        // --memory-growth
   Duration attribution = std::chrono::seconds(5);     // --attribution
   double attribution_share = 0.5;                     // --attribution-share
+  Duration unpaired = std::chrono::seconds(30);       // --unpaired
+  std::uint64_t unpaired_count = 10;                  // --unpaired-count
 };
 
 }  // namespace laggard::detect

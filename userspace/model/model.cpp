@@ -7,6 +7,9 @@
 namespace laggard::model {
 namespace {
 
+// Pairs are told with every tick, or as often as --max-cpu allows.
+constexpr Duration kPairForgotten = std::chrono::seconds(30);
+
 // An announcement and the sweep of one socket tell different things, and each record has its own time: the announcement of an
 // epoch that ended comes before what the next one shows, wherever the two stand in the tick. Nearly always sorted already.
 std::vector<const SocketSample*> oldest_first(const std::vector<SocketSample>& samples)
@@ -37,12 +40,14 @@ void Model::apply(const Tick& tick)
   facts_.processes.clear();
   facts_.pooled.clear();
   facts_.growths.clear();
+  facts_.pairs.clear();
 
   apply_sockets(tick);
   apply_pools(tick);
   apply_holders(tick);
   apply_processes(tick);
   apply_growths(tick);
+  apply_pairs(tick);
   index_ends();
 }
 
@@ -147,6 +152,14 @@ void Model::apply_processes(const Tick& tick)
     const Connection& connection = entry.second;
     return connection.is_absent() && connection.process() && !present.contains(connection.process());
   });
+}
+
+void Model::apply_pairs(const Tick& tick)
+{
+  for (const PairSample& sample : tick.pairs)
+    pairs_.insert_or_assign({sample.process, sample.name}, sample);
+  // Its process has exited, or its probes are detached.
+  std::erase_if(pairs_, [this](const auto& entry) { return now_ - entry.second.time > kPairForgotten; });
 }
 
 void Model::apply_growths(const Tick& tick)

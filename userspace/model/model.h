@@ -31,6 +31,8 @@ class Model {
   const std::unordered_map<std::uint64_t, Connection>& connections() const { return connections_; }
   const std::unordered_map<ProcessId, Process>& processes() const { return processes_; }
   const Pools& pools() const { return pools_; }
+  // By process and name of the pair: the latest of each.
+  const std::map<std::pair<ProcessId, std::string>, PairSample>& pairs() const { return pairs_; }
   const Connection* find(std::uint64_t cookie) const;
   const Process* find(ProcessId id) const;
   const Process* find_tgid(std::uint32_t tgid) const;
@@ -57,6 +59,7 @@ class Model {
   void apply_holders(const Tick& tick);
   void apply_processes(const Tick& tick);
   void apply_growths(const Tick& tick);
+  void apply_pairs(const Tick& tick);
   void index_ends();
 
   ModelOptions options_;
@@ -66,6 +69,7 @@ class Model {
   Tick facts_;
   std::unordered_map<std::uint64_t, Connection> connections_;
   Pools pools_;
+  std::map<std::pair<ProcessId, std::string>, PairSample> pairs_;
   std::unordered_map<ProcessId, Process> processes_;
   std::unordered_map<std::uint32_t, ProcessId> by_tgid_;
   std::unordered_set<ProcessId> socket_holders_;  // as of the last walk

@@ -126,6 +126,30 @@ struct GrowthSample {
   std::uint64_t headroom_bytes = 0;
 };
 
+inline constexpr std::size_t kPairAges = 32;
+inline constexpr Duration kPairAge = std::chrono::milliseconds(250);
+
+// Operations of one process that a pair of probes watches. Totals since the process was first seen.
+struct PairSample {
+  ProcessId process;
+  std::string name;  // of the pair
+  MonoTime time;
+  std::uint64_t begun = 0;
+  std::uint64_t ended = 0;
+  std::uint64_t unmatched = 0;    // ends of what began before we looked
+  std::uint64_t lost = 0;         // begins that there was no room to remember
+  std::uint64_t outstanding = 0;
+  MonoTime oldest_begin;          // of the outstanding; unknown: there are none
+  MonoTime last_end;              // unknown: none ended yet
+  Duration slowest{};             // the longest that any took that ended
+  std::uint64_t unreadable = 0;   // begins and ends whose key could not be read
+  // Outstanding by age, bucket b: from kPairAge times 2^(b/2) on. Overtaken: one that began later has ended.
+  std::array<std::uint32_t, kPairAges> overtaken{};
+  std::array<std::uint32_t, kPairAges> waiting{};
+  std::string stack;              // function names, innermost first, a line each: any bytes; empty: unknown
+  std::uint32_t stack_count = 0;  // of the overtaken that it began; of all outstanding where none was overtaken
+};
+
 // Totals since start.
 struct Losses {
   std::uint64_t ring_full = 0;    // socket records
@@ -159,6 +183,7 @@ struct Tick {
   std::vector<ProcessSample> processes;
   std::vector<PooledSample> pooled;
   std::vector<GrowthSample> growths;  // of the attributions that ended
+  std::vector<PairSample> pairs;
 
   WallTime started_at(ProcessId id) const
   {

@@ -181,6 +181,34 @@ void add(model::Tick& tick, const laggard_growth_record& record, std::uint64_t p
   sample.headroom_bytes = record.memory_limit_headroom_bytes;
 }
 
+template <std::size_t N>
+std::string text_of(const char (&bytes)[N])
+{
+  return {bytes, strnlen(bytes, N)};
+}
+
+void add(model::Tick& tick, const laggard_pair_record& record)
+{
+  model::PairSample& sample = tick.pairs.emplace_back();
+  sample.process = process_of(record.tgid, record.start_ns);
+  sample.name = text_of(record.name);
+  sample.time = time_of(record.mono_ns);
+  sample.begun = record.begun;
+  sample.ended = record.ended;
+  sample.unmatched = record.unmatched;
+  sample.lost = record.lost;
+  sample.outstanding = record.outstanding;
+  sample.oldest_begin = time_of(record.oldest_begin_ns);
+  sample.last_end = time_of(record.last_end_ns);
+  sample.slowest = bounded(record.slowest_ns, 1ULL << 56);  // several times it must fit, too
+  sample.unreadable = record.unreadable;
+  static_assert(model::kPairAges == LAGGARD_PAIR_AGES && model::kPairAge.count() == LAGGARD_PAIR_AGE_NS);
+  std::copy(std::begin(record.overtaken), std::end(record.overtaken), sample.overtaken.begin());
+  std::copy(std::begin(record.waiting), std::end(record.waiting), sample.waiting.begin());
+  sample.stack = text_of(record.stack);
+  sample.stack_count = record.stack_count;
+}
+
 }  // namespace
 
 Result<model::Tick> decode(std::span<const std::byte> raw)
@@ -211,6 +239,7 @@ Result<model::Tick> decode(std::span<const std::byte> raw)
       case LAGGARD_RECORD_PROCESS: add(tick, take<laggard_process_record>(bytes), page_bytes); break;
       case LAGGARD_RECORD_POOLED: add(tick, take<laggard_pooled_record>(bytes)); break;
       case LAGGARD_RECORD_GROWTH: add(tick, take<laggard_growth_record>(bytes), page_bytes); break;
+      case LAGGARD_RECORD_PAIR: add(tick, take<laggard_pair_record>(bytes)); break;
       default: break;  // from a newer writer
     }
     offset += header.size;

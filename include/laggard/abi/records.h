@@ -17,8 +17,9 @@
   X(GONE, 3, laggard_gone_record)        \
   X(HOLDER, 4, laggard_holder_record)    \
   X(PROCESS, 5, laggard_process_record)  \
-  X(POOLED, 6, laggard_pooled_record)  \
-  X(GROWTH, 7, laggard_growth_record)
+  X(POOLED, 6, laggard_pooled_record)    \
+  X(GROWTH, 7, laggard_growth_record)    \
+  X(PAIR, 8, laggard_pair_record)
 
 #define LAGGARD_RECORD_ENUM(name, number, type) LAGGARD_RECORD_##name = number,
 enum laggard_record_kind { LAGGARD_RECORD_KINDS(LAGGARD_RECORD_ENUM) };
@@ -192,6 +193,34 @@ struct laggard_growth_record {
   __u64 memory_limit_headroom_bytes;  // left below that limit, page cache counted as free
   __u32 tgid;
   __u32 flags;
+};
+
+#define LAGGARD_PAIR_AGES 32
+#define LAGGARD_PAIR_AGE_NS 250000000ull
+
+// Operations of one process that one pair of probes watches (abi/pairs.h); written by user space, with every tick that
+// looked at them.
+struct laggard_pair_record {
+  struct laggard_record_header header;
+  __u64 start_ns;  // of the process
+  __u64 mono_ns;
+  __u64 begun;      // totals since the process was first seen
+  __u64 ended;
+  __u64 unmatched;  // ends of what began before we looked
+  __u64 lost;       // begins that there was no room to remember
+  __u64 outstanding;
+  __u64 oldest_begin_ns;  // of those that are outstanding; 0 = none
+  __u64 last_end_ns;      // 0 = none ended yet
+  __u64 slowest_ns;       // the longest that any took that ended
+  __u64 unreadable;       // begins and ends whose key could not be read
+  // Outstanding operations by age, bucket b: from LAGGARD_PAIR_AGE_NS times 2^(b/2) on. Overtaken: one that began later has
+  // ended.
+  __u32 overtaken[LAGGARD_PAIR_AGES];
+  __u32 waiting[LAGGARD_PAIR_AGES];
+  __u32 tgid;
+  __u32 stack_count;  // of the overtaken that `stack` began; of all that are outstanding where none was overtaken
+  char name[32];      // of the pair
+  char stack[472];    // function names, innermost first, a line each; empty: unknown
 };
 
 #define LAGGARD_RECORD_CHECK(name, number, type) \

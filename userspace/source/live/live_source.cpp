@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstring>
 #include <fstream>
+#include <set>
 
 #include "base/fd.h"
 #include "source/live/host.h"
@@ -20,6 +21,8 @@ namespace {
 
 constexpr std::size_t kReadBytes = 64 << 10;  // bpf_seq_read() gives at most 8 pages at a time
 // Walks happen at every tick or every two while they are cheap; there is no use in looking more often.
+// The functions of a program are read once, and that may take a while: no reason to come late to the next.
+constexpr Duration kProgramsCostAtMost = std::chrono::milliseconds(10);
 constexpr Duration kShortestPeriod = std::chrono::milliseconds(50);
 
 Duration clock_now(clockid_t clock)
@@ -59,6 +62,26 @@ int keep_record(void* context, void* data, std::size_t size)
   return 0;
 }
 
+std::set<std::pair<std::uint32_t, std::uint64_t>> processes_in(const RawTick& raw)
+{
+  std::set<std::pair<std::uint32_t, std::uint64_t>> processes;
+  laggard_process_record record{};
+  for (std::size_t at = 0; at + sizeof record.header <= raw.size(); at += std::max<std::size_t>(record.header.size, 8)) {
+    std::memcpy(&record.header, raw.data() + at, sizeof record.header);
+    if (record.header.kind == LAGGARD_RECORD_PROCESS && at + sizeof record <= raw.size()) {
+      std::memcpy(&record, raw.data() + at, sizeof record);
+      processes.emplace(record.tgid, record.start_ns);
+    }
+  }
+  return processes;
+}
+
+int stop_pairs(void* context, void*, std::size_t)
+{
+  static_cast<PairProbe*>(context)->detach_stopped();
+  return 0;
+}
+
 }  // namespace
 
 void Pacer::spent(MonoTime now, Duration cpu)
@@ -73,6 +96,8 @@ LiveSource::LiveSource(Loaded loaded, const LiveOptions& options)
       skeleton_(std::move(loaded.skeleton)),
       sweep_pacer_(options.max_cpu / 2),
       holders_pacer_(options.max_cpu / 2),
+      pairs_pacer_(options.max_cpu / 2),
+      programs_pacer_(options.max_cpu / 2),
       pools_period_(options.pools_period)
 {
 }
@@ -81,12 +106,25 @@ LiveSource::~LiveSource() = default;
 
 Result<std::unique_ptr<LiveSource>> LiveSource::open(const LiveOptions& options)
 {
-  auto loaded = load_best(options.forced_hooks, options.feeds);
+  auto forced = options.forced_hooks;
+  PairOptions pair_options = options.pairs;
+  if (const auto hook = forced.extract("pairs"); !hook.empty())
+    pair_options.hook = hook.mapped();
+  auto loaded = load_best(forced, options.feeds);
   if (!loaded)
     return tl::make_unexpected(loaded.error());
   std::unique_ptr<LiveSource> source{new LiveSource(std::move(*loaded), options)};
   if (auto started = source->start(); !started)
     return tl::make_unexpected(started.error());
+  if (!pair_options.pairs.empty()) {
+    auto pairs = PairProbe::open(std::move(pair_options));
+    if (!pairs)
+      return tl::make_unexpected(pairs.error());
+    source->pairs_ = std::move(*pairs);
+    source->plan_.choices.push_back({"pairs", std::string(source->pairs_->hook()), {}});
+    if (ring_buffer__add(source->ring_.get(), source->pairs_->stops_map_fd(), stop_pairs, source->pairs_.get()) != 0)
+      return errno_failure("cannot map the ring buffer of --pairs");
+  }
   return source;
 }
 
@@ -183,6 +221,9 @@ Result<RawTick> LiveSource::tick(bool walk_holders, bool everything)
     attribution_.reset();
   }
 
+  if (pairs_)
+    look_at_pairs(now, raw);
+
   const HostMemory memory = host_memory();
   head.header = {LAGGARD_RECORD_TICK, sizeof head, skeleton_->bss->epoch};
   // After the walks, so that no sample is younger than its tick.
@@ -198,6 +239,24 @@ Result<RawTick> LiveSource::tick(bool walk_holders, bool everything)
   head.host_shmem_bytes = memory.shmem_bytes;
   std::memcpy(raw.data(), &head, sizeof head);
   return raw;
+}
+
+void LiveSource::look_at_pairs(MonoTime now, RawTick& into)
+{
+  const Duration begun = clock_now(CLOCK_THREAD_CPUTIME_ID);
+  if (programs_pacer_.due(now)) {
+    pairs_->look_for_programs();
+    programs_pacer_.spent(now, std::min<Duration>(clock_now(CLOCK_THREAD_CPUTIME_ID) - begun, kProgramsCostAtMost));
+  }
+  if (const Duration before = clock_now(CLOCK_THREAD_CPUTIME_ID); pairs_pacer_.due(now)) {
+    // The walk over processes came with this tick.
+    const auto alive = processes_in(into);
+    const auto is_alive = [&](std::uint32_t tgid, std::uint64_t start_ns) {
+      return !plan_.has("processes") || alive.contains({tgid, start_ns});
+    };
+    pairs_->collect(now, skeleton_->bss->epoch, is_alive, into);
+    pairs_pacer_.spent(now, clock_now(CLOCK_THREAD_CPUTIME_ID) - before - pairs_->naming_cpu());
+  }
 }
 
 // kernel/trace/bpf_trace.c, __bpf_trace_run(): a program that is under way on this CPU is not entered again.

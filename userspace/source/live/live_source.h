@@ -10,6 +10,7 @@
 #include "source/decode.h"
 #include "source/live/attribution.h"
 #include "source/live/loader.h"
+#include "source/live/pair_probe.h"
 
 namespace laggard::source::live {
 
@@ -32,6 +33,7 @@ struct LiveOptions {
   std::map<std::string, std::string> forced_hooks;
   std::vector<std::string_view> feeds;  // empty: all
   Duration pools_period{};              // how often idle connections are looked at; 0: never
+  PairOptions pairs;                    // none: no probes
 };
 
 class LiveSource {
@@ -57,6 +59,8 @@ class LiveSource {
   Attribution* attribution() { return attribution_.get(); }  // null: none runs
   bool can_attribute() const { return plan_.has("growth") && !attribution_refused_; }
 
+  PairProbe* pairs() { return pairs_.get(); }  // null: none were asked for
+
   // Readable when the kernel side has much to say: then drain() without waiting for the tick.
   int ring_fd() const { return ring_buffer__epoll_fd(ring_.get()); }
   void drain() { ring_buffer__consume(ring_.get()); }
@@ -70,15 +74,19 @@ class LiveSource {
   Result<void> start();
   std::uint64_t skipped_runs() const;
   Result<void> walk(bpf_link* link, RawTick& into);
+  void look_at_pairs(MonoTime now, RawTick& into);
 
   Plan plan_;
   Skeleton skeleton_;
   std::unique_ptr<ring_buffer, FreeRing> ring_;
   std::unique_ptr<Attribution> attribution_;
   bool attribution_refused_ = false;  // once: it is not tried again
+  std::unique_ptr<PairProbe> pairs_;
   RawTick pending_;  // records from the ring since the last tick
   Pacer sweep_pacer_;
   Pacer holders_pacer_;
+  Pacer pairs_pacer_;
+  Pacer programs_pacer_;
   Duration pools_period_;
   MonoTime pools_due_;
 };
