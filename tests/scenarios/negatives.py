@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from harness import Scene, free_port
-from positives import source
-from programs import forever, haproxy, iperf3, nginx, postgres, postgres_tool, psql_command, redis, require, shell
+from programs import forever, haproxy, iperf3, nginx, postgres, postgres_tool, psql_command, redis, require, shell, source
 from scenario import negative
 
 HEAVY_SECONDS = 18.0  # longer than a memory window and an attribution

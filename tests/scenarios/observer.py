@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ QUICK: dict[str, str] = {
     "--memory-window": "12s",
     "--memory-growth": "4MiB",
     "--attribution": "3s",
+    "--unpaired": "4s",
 }
 Json = dict[str, Any]
 
@@ -58,15 +59,16 @@ class Finding:
 
 class Observer:
     def __init__(self, laggard: Path, options: dict[str, str], work: Path,
-                 scenario_of: Callable[[int], str | None]) -> None:
+                 scenario_of: Callable[[int], str | None], more: Sequence[tuple[str, str]] = ()) -> None:
         # A copy: the original may be rebuilt while we run.
-        program = work / "laggard"
-        shutil.copy2(laggard, program)
-        help_text = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=DEADLINE_SECONDS).stdout
+        self.program = work / "laggard"
+        shutil.copy2(laggard, self.program)
+        help_text = subprocess.run([self.program, "--help"], capture_output=True, text=True, timeout=DEADLINE_SECONDS).stdout
         known = set(re.findall(r"--[a-z-]+", help_text))
-        self.unknown_options = sorted(set(options) - known)
-        words = [word for option, value in options.items() if option in known for word in (option, value)]
-        self.command = ["laggard", "watch", "--output", "json", *words]
+        pairs = [*options.items(), *more]
+        self.unknown_options = sorted({option for option, _ in pairs} - known)
+        self.options = [word for option, value in pairs if option in known for word in (option, value)]
+        self.command = ["laggard", "watch", "--output", "json", *self.options]
         self.findings: dict[str, Finding] = {}
         self.degraded: list[str] = []
         self._scenario_of = scenario_of
@@ -74,7 +76,7 @@ class Observer:
         self._log = (work / "laggard.ndjson").open("w")
         self._errors = work / "laggard.stderr"
         with self._errors.open("wb") as errors:
-            self._process = subprocess.Popen([program, *self.command[1:]], stdin=subprocess.DEVNULL,
+            self._process = subprocess.Popen([self.program, *self.command[1:]], stdin=subprocess.DEVNULL,
                                              stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True)
         self._thread = threading.Thread(target=self._collect, daemon=True)
         self._thread.start()
@@ -82,11 +84,16 @@ class Observer:
     def wait_started(self) -> None:
         eventually(lambda: self._started or not self._thread.is_alive(), "laggard says that it observes")
         if not self._started:
-            raise Failed(f"laggard did not start: {self._errors.read_text().strip()}")
+            raise Failed(f"laggard did not start: {self.errors.strip()}")
 
     def check_alive(self) -> None:
         if not self._thread.is_alive():
-            raise Failed(f"laggard ended with {self._process.wait()}: {self._errors.read_text().strip()}")
+            raise Failed(f"laggard ended with {self._process.wait()}: {self.errors.strip()}")
+
+    @property
+    def errors(self) -> str:
+        """What it said on stderr."""
+        return self._errors.read_text(errors="replace")
 
     def of(self, scenario: str) -> list[Finding]:
         return [finding for finding in list(self.findings.values()) if finding.scenario == scenario]
@@ -113,7 +120,8 @@ class Observer:
 
     def _take(self, line: Json, arrived: float) -> None:
         name = line["laggard.finding.id"]
-        if name not in self.findings:
-            pid = line.get("process.pid", 0)
-            self.findings[name] = Finding(name, line["laggard.finding.kind"], pid, arrived, self._scenario_of(pid))
-        self.findings[name].lines.append(line)
+        if name in self.findings:
+            self.findings[name].lines.append(line)
+            return
+        pid = line.get("process.pid", 0)
+        self.findings[name] = Finding(name, line["laggard.finding.kind"], pid, arrived, self._scenario_of(pid), [line])

@@ -5,16 +5,10 @@ from __future__ import annotations
 import sys
 
 from harness import HERE, Program, Scene, free_port
-from programs import haproxy, iperf3, nginx, postgres, psql_command, redis, require, shell
+from programs import haproxy, iperf3, nginx, postgres, psql_command, redis, require, shell, source
 from scenario import Culprit, positive
 
 PYTHON_SLOW_FILTER = f"{sys.executable} -B {HERE / 'actors'} slow-filter"
-
-
-def source(scene: Scene, rate: int, send_buffer: int = 0) -> int:
-    port = free_port()
-    scene.actor("source", port, rate, send_buffer)
-    return port
 
 
 # ---- stalled-reader ----

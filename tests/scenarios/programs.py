@@ -154,3 +154,9 @@ def require(names: Iterable[str]) -> None:
     for name in names:
         if shutil.which(name) is None:
             raise Skip(f"{name} is not installed")
+
+
+def source(scene: Scene, rate: int, send_buffer: int = 0) -> int:
+    port = free_port()
+    scene.actor("source", port, rate, send_buffer)
+    return port

@@ -5,8 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from harness import Failed, Groups, Program, Scene, Skip
 from observer import Finding, Observer
@@ -23,6 +26,8 @@ INTERRUPTED = threading.Event()  # nothing new begins, everything ends
 
 Culprit = Program | Iterable[int]
 Setup = Callable[[Scene], Culprit | None]
+Check = Callable[[Finding, "Outcome"], str | None]
+LateCheck = Callable[["Outcome", Observer], str | None]
 
 
 @dataclass(frozen=True)
@@ -32,17 +37,24 @@ class Scenario:
     setup: Setup
     kind: str | None = None                            # None: nothing may be found
     also: frozenset[str] = frozenset()                 # kinds that other processes of it may show too, without a link
+    beside: frozenset[str] = frozenset()               # kinds that the culprits may show too
     seconds: float = SILENT_SECONDS
     lane: str = "light"                                # a key of LANES
+    check: Check | None = None
+    at_end: LateCheck | None = None                    # once everything has ended and the last lines are in
+    recording: str | None = None                       # tests/replay has one of this name
 
 
 @dataclass
 class Outcome:
     scenario: Scenario
+    laggard: Path                                      # that watches, for checks that want to ask it more
     culprits: set[int] = field(default_factory=set)
     began: float = 0.0
     problem: str = ""                                  # why it could not be played
     skipped: bool = False
+    note: str = ""                                     # what the check has seen
+    wrong: str = ""                                    # what it has seen instead
     found: Finding | None = None
     false: list[Finding] = field(default_factory=list)
 
@@ -52,31 +64,51 @@ class Outcome:
 
     @property
     def good(self) -> bool:
-        return not self.problem and not self.false and (self.scenario.kind is None or self.found is not None)
+        return not (self.problem or self.wrong or self.false) and (self.scenario.kind is None or self.found is not None)
 
 
 SCENARIOS: list[Scenario] = []
 
 
-def _add(setup: Setup, kind: str | None, also: Iterable[str], seconds: float, lane: str) -> Setup:
+def _add(setup: Setup, kind: str | None, **more: Any) -> Setup:
     description = " ".join((setup.__doc__ or "").split())
-    SCENARIOS.append(Scenario(setup.__name__.replace("_", "-"), description, setup, kind, frozenset(also), seconds, lane))
+    SCENARIOS.append(Scenario(setup.__name__.replace("_", "-"), description, setup, kind, **more))
     return setup
 
 
-def positive(kind: str, also: Iterable[str] = ()) -> Callable[[Setup], Setup]:
-    """The function returns the culprit: a program, or pids one of which must be named."""
+def positive(kind: str, also: Iterable[str] = (), check: Check | None = None, recording: str | None = None,
+             beside: Iterable[str] = (), at_end: LateCheck | None = None,
+             seconds: float = WATCHED_SECONDS) -> Callable[[Setup], Setup]:
+    """The function returns the culprit: a program, or pids one of which must be named.
+
+    `check` is called once, while all still runs, with the finding as far as it has been told; it returns a note for the
+    table, or raises Failed with a sentence. So does `at_end`, when nothing runs any more."""
     lane = "memory" if kind in ("user-space-buffering", "heap-growth") else "light"
-    return lambda setup: _add(setup, kind, also, WATCHED_SECONDS, lane)
+    return lambda setup: _add(setup, kind, also=frozenset(also), beside=frozenset(beside), seconds=seconds, lane=lane,
+                              check=check, at_end=at_end, recording=recording)
 
 
-def negative(heavy: bool = False, seconds: float = SILENT_SECONDS) -> Callable[[Setup], Setup]:
-    return lambda setup: _add(setup, None, (), seconds, "heavy" if heavy else "light")
+def negative(heavy: bool = False, seconds: float = SILENT_SECONDS,
+             at_end: LateCheck | None = None) -> Callable[[Setup], Setup]:
+    return lambda setup: _add(setup, None, seconds=seconds, lane="heavy" if heavy else "light", at_end=at_end)
 
 
-def play(scenario: Scenario, groups: Groups, observer: Observer, keep_logs: Path | None) -> Outcome:
+def play_all(scenarios: list[Scenario], jobs: int, play_one: Callable[[Scenario], Outcome]) -> list[Outcome]:
+    """Positives first, then negatives: what loads the machine must not blur when a positive is found."""
+    outcomes: list[Outcome] = []
+    for positive in (True, False):
+        batch = [one for one in scenarios if (one.kind is not None) == positive]
+        with ExitStack() as stack:
+            lanes = {name: stack.enter_context(ThreadPoolExecutor(size or jobs)) for name, size in LANES.items()}
+            futures = [lanes[one.lane].submit(play_one, one) for one in batch]
+            outcomes += [future.result() for future in futures]
+    return outcomes
+
+
+def play(scenario: Scenario, groups: Groups, observer: Observer, keep_logs: Path | None,
+         begun: Callable[[Outcome], None] = lambda outcome: None) -> Outcome:
     """Sets the scene, watches for as long as needed, clears it. Judged later, when all lines are in."""
-    outcome = Outcome(scenario)
+    outcome = Outcome(scenario, observer.program)
     if INTERRUPTED.is_set():
         outcome.problem = "interrupted"
         return outcome
@@ -85,6 +117,7 @@ def play(scenario: Scenario, groups: Groups, observer: Observer, keep_logs: Path
         culprit = scenario.setup(scene)
         outcome.began = time.monotonic()
         outcome.culprits = {culprit.pid} if isinstance(culprit, Program) else set(culprit or ())
+        begun(outcome)
         watch(outcome, scene, observer)
     except Skip as reason:
         outcome.skipped, outcome.problem = True, str(reason)
@@ -98,17 +131,36 @@ def play(scenario: Scenario, groups: Groups, observer: Observer, keep_logs: Path
 def watch(outcome: Outcome, scene: Scene, observer: Observer) -> None:
     wanted = outcome.scenario.kind
     cast = scene.running()
+    checked = outcome.scenario.check is None
     while True:
         observer.check_alive()
         for program in cast:
             program.check_running()
         scene.pids()  # remembered, for findings about processes that have gone when they arrive
-        elapsed = time.monotonic() - outcome.began
-        found = wanted is None or any(is_expected(outcome, finding) for finding in observer.of(scene.name))
-        if elapsed >= (outcome.scenario.seconds if found else FOUND_WITHIN_SECONDS):
+        found = next((finding for finding in observer.of(scene.name) if is_expected(outcome, finding)), None)
+        if found and not checked:
+            assert outcome.scenario.check is not None
+            note_of(outcome, lambda check=outcome.scenario.check: check(found, outcome))
+            checked = True
+        patience = outcome.scenario.seconds if found or wanted is None else FOUND_WITHIN_SECONDS
+        if time.monotonic() - outcome.began >= patience:
             return
         if INTERRUPTED.wait(0.2):
             raise Failed("interrupted")
+
+
+def note_of(outcome: Outcome, check: Callable[[], str | None]) -> None:
+    try:
+        outcome.note = "; ".join(filter(None, (outcome.note, check())))
+    except Failed as difference:
+        outcome.wrong = "; ".join(filter(None, (outcome.wrong, str(difference))))
+
+
+def check_at_end(outcome: Outcome, observer: Observer) -> None:
+    """After `judge`, with all lines in."""
+    check = outcome.scenario.at_end
+    if check is not None and not outcome.problem and (outcome.found or outcome.scenario.kind is None):
+        note_of(outcome, lambda: check(outcome, observer))
 
 
 def is_expected(outcome: Outcome, finding: Finding) -> bool:
@@ -116,14 +168,15 @@ def is_expected(outcome: Outcome, finding: Finding) -> bool:
 
 
 def judge(outcome: Outcome, findings: list[Finding]) -> None:
-    """One finding is the expected one. Others are false, unless they concern a counterpart and the scenario lists their
-    kind, or they say themselves that they follow from one of these."""
+    """One finding is the expected one. Others are false, unless the scenario lists their kind, for a counterpart or for
+    the culprit, or they say themselves that they follow from one of these."""
     def is_counterpart(one: Finding) -> bool:
         return not one.pids & outcome.culprits
 
     outcome.found = next((one for one in findings if is_expected(outcome, one)), None)
     explained = {one.id for one in findings
-                 if one is outcome.found or (is_counterpart(one) and one.kind in outcome.scenario.also)}
+                 if one is outcome.found or
+                 one.kind in (outcome.scenario.also if is_counterpart(one) else outcome.scenario.beside)}
     for _ in findings:  # as often as the longest chain could need
         # peer_finding is mutual: on the culprit's own process it explains nothing.
         explained |= {one.id for one in findings

@@ -15,9 +15,10 @@ def verdict(outcome: Outcome) -> str:
         return f"SKIP  {outcome.problem}"
     if outcome.problem:
         return f"BROKEN  {outcome.problem}"
+    wrong = f"WRONG  {outcome.wrong}" if outcome.wrong else ""
     missed = "MISSED" if outcome.scenario.kind and not outcome.found else ""
     false = f"FALSE: {', '.join(sorted(one.kind for one in outcome.false))}" if outcome.false else ""
-    return "  ".join(filter(None, (missed, false))) or "ok"
+    return "  ".join(filter(None, (missed, wrong, false))) or "ok"
 
 
 def row(outcome: Outcome) -> str:

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: MIT
+"""What several cases need: compiling once per run, and asking laggard why."""
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from harness import Failed, Skip
+from observer import Finding, Json, Observer
+from scenario import LateCheck, Outcome
+
+BUILD_SECONDS = 180.0
+
+_work = tempfile.TemporaryDirectory(prefix="laggard-cases-build-")
+_lock = threading.Lock()
+
+
+def built(name: str, command: Callable[[Path], Sequence[str | Path]], source: Path) -> Path:
+    """The program that `command`, given where to put it, makes in the folder `source`; the same one for all variants."""
+    program = Path(_work.name) / name
+    with _lock:
+        if program.exists():
+            return program
+        words = [str(word) for word in command(program)]
+        if shutil.which(words[0]) is None:
+            raise Skip(f"{words[0]} is not installed")
+        done = subprocess.run(words, cwd=source, capture_output=True, text=True, timeout=BUILD_SECONDS)
+        if done.returncode != 0:
+            raise Failed(f"{' '.join(words)}: {done.stderr.strip()[-600:]}")
+        return program
+
+
+def pkg_config(package: str) -> list[str]:
+    """Flags for the compiler."""
+    if shutil.which("pkg-config") is None:
+        raise Skip("pkg-config is not installed")
+    done = subprocess.run(["pkg-config", "--cflags", "--libs", package], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise Skip(f"{package} is not installed")
+    return done.stdout.split()
+
+
+def explain(outcome: Outcome, pid: int, seconds: int = 4) -> list[Json]:
+    """The lines of `laggard explain`: the whole, one per socket, one per stack, the largest first."""
+    command = [outcome.laggard, "explain", "--pid", str(pid), "--duration", f"{seconds}s", "--output", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30)
+    if done.returncode != 0:
+        raise Failed(f"laggard explain ended with {done.returncode}: {done.stderr.strip()}")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def stacks(explanation: list[Json]) -> list[Json]:
+    return [line for line in explanation if line["event.name"] == "laggard.explanation.stack"]
+
+
+def unpaired(outcome: Outcome, observer: Observer, pair: str, pid: int) -> Finding:
+    """What was found about the operations of this pair in this process."""
+    found = [one for one in observer.of(outcome.scenario.name) if one.kind == "unpaired-operations" and one.pid == pid and
+             one.lines[0]["laggard.evidence.pair"] == pair]
+    expect(len(found) == 1, f"{len(found)} findings about {pair} in {pid}")
+    return found[0]
+
+
+PILE_SECONDS = 28.0  # three times --unpaired until they are found, and another ten until laggard tells how many more
+
+
+def piles_up(pair: str, caller: str) -> LateCheck:
+    """For `at_end`: each culprit begins more and more operations of the pair in a function that `caller` calls."""
+    def check(outcome: Outcome, observer: Observer) -> str:
+        grown: list[str] = []
+        for pid in sorted(outcome.culprits):
+            lines = unpaired(outcome, observer, pair, pid).lines
+            first, last = (line["laggard.evidence.outstanding"] for line in (lines[0], lines[-1]))
+            expect(last > first, f"{pair}: {first} outstanding, and later {last}")
+            frames = lines[-1].get("laggard.evidence.stack", "").split(" < ")
+            expect(any(caller in frame for frame in frames[1:]), f"{pair}: {caller} does not call: {' < '.join(frames)}")
+            grown.append(f"{first} to {last}")
+        return f"{pair}: {', '.join(grown)} outstanding, begun in {caller}"
+
+    return check
+
+
+def expect(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise Failed(otherwise)
