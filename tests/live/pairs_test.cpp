@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <laggard/abi/records.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/sdt.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -401,15 +403,19 @@ class Copy {
   std::string path_;
 };
 
-// What a copy does instead of testing, before main(): begins three operations each time it is told to.
+// What a copy does instead of testing, before main(): begins three operations each time it is told to, or makes room for another
+// program, which is itself.
 __attribute__((constructor)) void begin_three_operations()
 {
   if (std::getenv("LAGGARD_PAIRS_COPY") == nullptr)
     return;
   std::uint64_t key = 0;
-  for (char byte = '@'; ::write(STDOUT_FILENO, &byte, 1) == 1 && ::read(STDIN_FILENO, &byte, 1) == 1; byte = '#')
+  for (char byte = '@'; ::write(STDOUT_FILENO, &byte, 1) == 1 && ::read(STDIN_FILENO, &byte, 1) == 1; byte = '#') {
+    if (byte == 'x')
+      ::execl("/proc/self/exe", "again", nullptr);
     for (int i = 0; i < 3; i++)
       laggard_test_caller(++key);
+  }
   ::_exit(0);
 }
 
@@ -441,15 +447,17 @@ class Running {
   }
   Running(const Running&) = delete;
   Running& operator=(const Running&) = delete;
-  void begin_three()
-  {
-    if (::write(go_.get(), "\n", 1) != 1)
-      throw std::runtime_error("the copy has left");
-    wait_for('#');
-  }
+  void begin_three() { tell('\n', '#'); }
+  void exec() { tell('x', '@'); }
   std::uint32_t pid() const { return static_cast<std::uint32_t>(pid_); }
 
  private:
+  void tell(char what, char answer)
+  {
+    if (::write(go_.get(), &what, 1) != 1)
+      throw std::runtime_error("the copy has left");
+    wait_for(answer);
+  }
   void wait_for(char wanted)
   {
     for (char byte = 0; byte != wanted;)
@@ -478,6 +486,71 @@ TEST(Pairs, a_program_that_is_replaced_on_disk_is_probed_old_and_new)
     running->begin_three();
     EXPECT_EQ(collect_of(*probe, running->pid()).outstanding, 3U);
   }
+}
+
+TEST(Pairs, what_a_program_left_open_ends_when_another_takes_its_process_over)
+{
+  LAGGARD_NEEDS_BPF();
+  Copy copy;
+  copy.place();
+  PairSpec spec = pair();
+  spec.binary = copy.path();
+  const auto probe = open({spec});
+  Running running{copy.path()};
+  running.begin_three();
+  EXPECT_EQ(collect_of(*probe, running.pid()).outstanding, 3U);
+  running.exec();
+  running.begin_three();
+  EXPECT_EQ(collect_of(*probe, running.pid()).outstanding, 3U);
+  EXPECT_EQ(collect_of(*probe, running.pid()).begun, 3U);
+}
+
+// Two containers of one image: the same lower file, on two devices as stat() tells.
+TEST(Pairs, a_file_that_two_overlays_show_is_probed_once)
+{
+  LAGGARD_NEEDS_BPF();
+  const fs::path root = fs::temp_directory_path() / ("laggard-pairs-overlay-" + std::to_string(::getpid()));
+  const auto mount_all = [&root] {
+    if (::unshare(CLONE_NEWNS) != 0 || ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
+      return false;
+    fs::create_directories(root);
+    if (::mount("laggard", root.c_str(), "tmpfs", 0, nullptr) != 0)
+      return false;
+    fs::create_directories(root / "low");
+    fs::copy_file(this_program(), root / "low/program");
+    for (const std::string name : {"a", "b"}) {
+      for (const char* part : {"up", "work", "merged"})
+        fs::create_directories(root / name / part);
+      const std::string options = "lowerdir=" + (root / "low").string() + ",upperdir=" + (root / name / "up").string() +
+                                  ",workdir=" + (root / name / "work").string();
+      if (::mount("laggard", (root / name / "merged").c_str(), "overlay", 0, options.c_str()) != 0)
+        return false;
+    }
+    return true;
+  };
+  // In a process of its own: the mounts end with it.
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (!mount_all())
+      ::_exit(77);
+    bool is_once = false;
+    {
+      PairSpec spec = pair();
+      spec.binary = "program*";
+      Running a{root / "a/merged/program"}, b{root / "b/merged/program"};
+      const auto probe = open({spec});
+      a.begin_three();
+      b.begin_three();
+      is_once = collect_of(*probe, a.pid()).begun == 3 && collect_of(*probe, b.pid()).begun == 3;
+    }  // ends both
+    ::_exit(is_once ? 0 : 1);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  fs::remove(root);
+  if (WEXITSTATUS(status) == 77)
+    GTEST_SKIP() << "no overlayfs here";
+  EXPECT_EQ(status, 0);
 }
 
 TEST(Pairs, a_program_that_comes_later_is_probed_when_it_comes)

@@ -136,7 +136,9 @@ std::string go_function(const identify::ProcessDirectory& process, const std::ve
   if (!file)
     return {};
   const auto table = identify::FunctionTable::open(fmt::format("/proc/self/fd/{}", file->get()));
-  return table ? table->at(address - mapping->start + mapping->file_offset) : std::string{};
+  if (!table || table->calling_convention() != CallingConvention::Go)
+    return {};  // others have code between their functions that is nobody's
+  return table->at(address - mapping->start + mapping->file_offset);
 }
 
 template <std::size_t N>
