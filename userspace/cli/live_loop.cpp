@@ -74,12 +74,9 @@ Result<void> give_up_privileges(const Options& options, LiveSetup& setup, std::v
 {
   if (options.keep_privileges)
     return {};
-  if (const auto* pairs = setup.source->pairs(); pairs != nullptr) {
-    // Programs that start later are probed, too, and their functions have names.
+  // Programs that start later are probed, too, and their functions have names.
+  if (setup.source->pairs() != nullptr)
     keep.insert(keep.end(), {CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, CAP_CHECKPOINT_RESTORE});
-    if (pairs->needs_perfmon_to_attach())
-      keep.push_back(CAP_PERFMON);
-  }
   if (!setup.source->works_without_capabilities()) {
     keep.push_back(CAP_BPF);
     setup.observer.missing.push_back("kernel before 5.19: CAP_BPF is kept, everything else is dropped");

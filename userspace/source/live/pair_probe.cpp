@@ -64,10 +64,13 @@ std::span<const __u32> argument_words(CallingConvention convention)
 #endif
 }
 
-Error cannot_attach(int error)
+Error cannot_attach(int error, bool by_perf_event)
 {
-  const bool not_permitted = error == EPERM || error == EACCES;
-  return {fmt::format("cannot be probed{}", not_permitted ? " (CAP_PERFMON is missing)" : ""), std::error_code(error, std::system_category())};
+  if (error != EPERM && error != EACCES)
+    return {"cannot be probed", std::error_code(error, std::system_category())};
+  return {by_perf_event ? "cannot be probed: USDT probes, and functions before Linux 6.6, take CAP_SYS_ADMIN, which is dropped after "
+                          "loading unless --keep-privileges says otherwise"
+                        : "cannot be probed: CAP_PERFMON is missing", {}};
 }
 
 constexpr std::string_view kUsdt = "usdt:";
@@ -215,14 +218,6 @@ std::size_t PairProbe::usable() const
 {
   return static_cast<std::size_t>(
       std::ranges::count_if(pairs_, [](const Pair& pair) { return !pair.stopped && (!pair.files.empty() || !pair.refused); }));
-}
-
-bool PairProbe::needs_perfmon_to_attach() const
-{
-  const auto has_usdt = [](const std::vector<ProbeSpec>& probes) { return std::ranges::any_of(probes, is_usdt); };
-  return !multi_ || std::ranges::any_of(pairs_, [&](const Pair& pair) {  // libbpf 1.1 attaches these by perf events
-    return has_usdt(pair.spec.begins) || has_usdt(pair.spec.ends) || has_usdt(pair.spec.abandons);
-  });
 }
 
 void PairProbe::look_for_programs()
@@ -391,7 +386,7 @@ Result<bool> PairProbe::attach_usdt(Attached& to, const std::string& path, const
   Link link{bpf_program__attach_usdt(skeleton_->progs.pair_usdt, -1, path.c_str(), name.substr(0, colon).c_str(),
                                      name.substr(colon + 1).c_str(), &options)};
   if (!link)
-    return errno == ENOENT ? Result<bool>{false} : tl::make_unexpected(cannot_attach(errno));
+    return errno == ENOENT ? Result<bool>{false} : tl::make_unexpected(cannot_attach(errno, true));
   to.links.push_back(std::move(link));
   return true;
 }
@@ -408,7 +403,7 @@ Result<void> PairProbe::attach_functions(Attached& to, const std::string& path, 
     }
     to.multi_links.push_back(create_multi_link(bpf_program__fd(skeleton_->progs.pair_uprobe_multi), path, offsets, cookies));
     if (!to.multi_links.back())
-      return tl::make_unexpected(cannot_attach(errno));
+      return tl::make_unexpected(cannot_attach(errno, false));
     return {};
   }
   for (const Point& point : points) {
@@ -416,7 +411,7 @@ Result<void> PairProbe::attach_functions(Attached& to, const std::string& path, 
     options.bpf_cookie = point.cookie;
     to.links.emplace_back(bpf_program__attach_uprobe_opts(skeleton_->progs.pair_uprobe, -1, path.c_str(), point.offset, &options));
     if (!to.links.back())
-      return tl::make_unexpected(cannot_attach(errno));
+      return tl::make_unexpected(cannot_attach(errno, true));
   }
   return {};
 }
