@@ -31,7 +31,7 @@ struct {
 
 struct {
   __uint(type, BPF_MAP_TYPE_STACK_TRACE);
-  __uint(max_entries, 2048);
+  __uint(max_entries, 16384);
   __uint(key_size, sizeof(__u32));
   __uint(value_size, LAGGARD_PAIR_FRAMES * sizeof(__u64));
 } stacks SEC(".maps");
@@ -92,6 +92,13 @@ static __always_inline __u64 caller_of(struct pt_regs *ctx)
 #endif
 }
 
+// Where two stacks have one hash the first keeps the place. The callers alone have another hash.
+static __always_inline __s32 stack_of(struct pt_regs *ctx)
+{
+  __s32 stack = bpf_get_stackid(ctx, &stacks, BPF_F_USER_STACK | BPF_F_FAST_STACK_CMP);
+  return stack >= 0 ? stack : bpf_get_stackid(ctx, &stacks, BPF_F_USER_STACK | BPF_F_FAST_STACK_CMP | 1);
+}
+
 static __always_inline void begin(struct pt_regs *ctx, const struct laggard_operation_key *key,
                                   struct laggard_pair_totals *sums, bool ignore_repeats, bool at_entry, __u64 now)
 {
@@ -100,7 +107,7 @@ static __always_inline void begin(struct pt_regs *ctx, const struct laggard_oper
     struct laggard_operation fresh = {
       .begin_ns = now,
       .caller = at_entry ? caller_of(ctx) : 0,
-      .stack = bpf_get_stackid(ctx, &stacks, BPF_F_USER_STACK | BPF_F_FAST_STACK_CMP),
+      .stack = stack_of(ctx),
       .count = 1,
     };
     // Counted first: its end may come on another CPU at once.
