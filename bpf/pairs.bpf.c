@@ -5,7 +5,6 @@
 #include "lib/kernel.h"
 
 #include <laggard/abi/pairs.h>
-#include <bpf/bpf_core_read.h>
 #include <bpf/usdt.bpf.h>
 
 struct laggard_pair_config pairs[LAGGARD_MAX_PAIRS] = {};

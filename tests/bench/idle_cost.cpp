@@ -2,7 +2,6 @@
 // One tick over many idle sockets against `ss -tinmp` of the same sockets: CPU seconds of both in one run.
 //
 //   idle_cost LAGGARD [SOCKETS=36000]
-#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -18,10 +17,12 @@
 #include <vector>
 
 #include "base/fd.h"
+#include "bench/harness.h"
 
 namespace {
 
 using laggard::Fd;
+namespace bench = laggard::bench;
 
 constexpr int kPairsPerProcess = 4000;  // 8000 descriptors: below every usual limit
 constexpr int kTicks = 30;
@@ -32,21 +33,14 @@ void hold_pairs(int pairs, int ready)
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   const rlimit limit{65536, 65536};
   ::setrlimit(RLIMIT_NOFILE, &limit);
-  Fd listener{::socket(AF_INET, SOCK_STREAM, 0)};
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof address;
-  ::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), length);
-  ::listen(listener.get(), 128);
-  ::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &length);
+  const bench::Listener listener = bench::listen_on_loopback(128);
   std::vector<Fd> kept;
   for (int i = 0; i < pairs; i++) {
     Fd client{::socket(AF_INET, SOCK_STREAM, 0)};
-    if (!client || ::connect(client.get(), reinterpret_cast<sockaddr*>(&address), length) != 0)
+    if (!client || ::connect(client.get(), reinterpret_cast<const sockaddr*>(&listener.address), sizeof listener.address) != 0)
       ::_exit(1);
     kept.push_back(std::move(client));
-    kept.emplace_back(::accept(listener.get(), nullptr, nullptr));
+    kept.emplace_back(::accept(listener.fd.get(), nullptr, nullptr));
   }
   if (::write(ready, "y", 1) != 1)
     ::_exit(1);

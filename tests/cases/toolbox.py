@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from harness import Failed, Skip
 from observer import Finding, Json, Observer
+from programs import require
 from scenario import LateCheck, Outcome
 
 BUILD_SECONDS = 180.0
@@ -33,6 +35,16 @@ def built(name: str, command: Callable[[Path], Sequence[str | Path]], source: Pa
         if done.returncode != 0:
             raise Failed(f"{' '.join(words)}: {done.stderr.strip()[-600:]}")
         return program
+
+
+def go_built(name: str, source: Path, stripped: bool) -> Path:
+    """Debian's libraries are a GOPATH; Go's own build cache makes the second time cheap."""
+    require(["go"])
+    environment = ["GO111MODULE=off", "GOPATH=/usr/share/gocode", "GOFLAGS=",
+                   f"GOCACHE={os.environ.get('GOCACHE', Path.home() / '.cache/go-build')}"]
+    flags = ["-ldflags", "-s -w"] if stripped else []
+    return built(f"{name}-stripped" if stripped else name,
+                 lambda out: ["env", *environment, "go", "build", *flags, "-o", out, "."], source)
 
 
 def pkg_config(package: str) -> list[str]:

@@ -2,7 +2,6 @@
 """A Go program that does not close the bodies of its HTTP responses."""
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from pathlib import Path
@@ -11,9 +10,8 @@ from urllib.parse import urlsplit
 
 from harness import Program, Scene, eventually, free_port
 from observer import Finding, Json, Observer
-from programs import require
 from scenario import Culprit, Outcome, negative, positive
-from toolbox import PILE_SECONDS, built, expect, piles_up
+from toolbox import PILE_SECONDS, expect, go_built, piles_up
 
 ESTABLISHED, CLOSE_WAIT = "01", "08"  # include/net/tcp_states.h
 PER_SECOND = 2
@@ -26,13 +24,7 @@ def options() -> list[str]:
 
 
 def build(stripped: bool = False) -> Path:
-    """Debian's libraries are a GOPATH; Go's own build cache makes the second time cheap."""
-    require(["go"])
-    environment = ["GO111MODULE=off", "GOPATH=/usr/share/gocode", "GOFLAGS=",
-                   f"GOCACHE={os.environ.get('GOCACHE', Path.home() / '.cache/go-build')}"]
-    flags = ["-ldflags", "-s -w"] if stripped else []
-    return built("go-http-stripped" if stripped else "go-http",
-                 lambda out: ["env", *environment, "go", "build", *flags, "-o", out, "."], Path(__file__).parent)
+    return go_built("go-http", Path(__file__).parent, stripped)
 
 
 def client(scene: Scene, habit: str, page: str = "small", per_second: float = PER_SECOND,

@@ -2,14 +2,12 @@
 """A QUIC client in Go that closes its streams for writing and never reads them to their end."""
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from harness import Program, Scene, free_port
 from observer import Finding
-from programs import require
 from scenario import Culprit, Outcome, negative, positive
-from toolbox import PILE_SECONDS, built, expect, explain, piles_up, stacks
+from toolbox import PILE_SECONDS, expect, explain, go_built, piles_up, stacks
 
 MESSAGE_BYTES = 20
 INTERVAL = "1ms"
@@ -25,13 +23,7 @@ def options() -> list[str]:
 
 
 def build(stripped: bool = False) -> Path:
-    """Debian's libraries are a GOPATH; Go's own build cache makes the second time cheap."""
-    require(["go"])
-    environment = ["GO111MODULE=off", "GOPATH=/usr/share/gocode", "GOFLAGS=",
-                   f"GOCACHE={os.environ.get('GOCACHE', Path.home() / '.cache/go-build')}"]
-    flags = ["-ldflags", "-s -w"] if stripped else []
-    return built("quic-go-stripped" if stripped else "quic-go",
-                 lambda out: ["env", *environment, "go", "build", *flags, "-o", out, "."], Path(__file__).parent)
+    return go_built("quic-go", Path(__file__).parent, stripped)
 
 
 def client(scene: Scene, habit: str, program: Path | None = None) -> Program:
