@@ -49,10 +49,11 @@ ContainerRef CgroupTree::read(std::string_view path) const
 void CgroupTree::learn(std::uint64_t id, const std::string& path)
 {
   if (!mount_ || id == 0 || id == root_id_ || !path.starts_with('/') || known_.find(id) != nullptr) return;
+  if (path.find("/../") != std::string::npos) return;  // not below the mount
   ContainerRef ref = read(path);
   struct stat status {};
   if (!ref.empty() && ::fstatat(mount_.get(), ("." + path).c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 &&
-      status.st_ino == id)
+      status.st_ino == id && status.st_dev == device_)
     known_.put(id, std::move(ref));
 }
 

@@ -28,7 +28,7 @@ class WatchedDirectory {
  public:
   static constexpr std::size_t kMaxEntries = 1U << 18;   // read of it at once
   static constexpr std::size_t kFreeEntries = 1000;      // so few may be read at any time
-  static constexpr Duration kPausePerEntry{100'000};     // reading and keeping one takes below 1 us
+  static constexpr Duration kPausePerEntry{100'000};     // reading and keeping one takes about 1 us
 
   WatchedDirectory(std::string root, std::string path);
 

@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <array>
 #include <climits>
-#include <optional>
 #include <utility>
 
 namespace laggard::identify {
@@ -58,34 +57,6 @@ std::optional<std::array<std::string_view, 3>> three_parts(std::string_view text
   return std::array{text.substr(0, first), text.substr(first + 1, last - first - 1), text.substr(last + 1)};
 }
 
-// <namespace>_<pod>_<uid>
-std::optional<PodContainer> parse_pod_directory(std::string_view name)
-{
-  const auto parts = three_parts(name);
-  if (!parts || !is_label((*parts)[0]) || !is_pod_name((*parts)[1]) || !is_pod_uid((*parts)[2])) return std::nullopt;
-  return PodContainer{std::string((*parts)[0]), std::string((*parts)[1]), std::string((*parts)[2]), {}};
-}
-
-struct Link {
-  PodContainer names;
-  std::string id;
-};
-
-// <pod>_<namespace>_<container>-<id>.log
-std::optional<Link> parse_link(std::string_view name)
-{
-  if (!name.ends_with(kLogSuffix)) return std::nullopt;
-  name.remove_suffix(kLogSuffix.size());
-  if (name.size() < kContainerIdDigits + 1) return std::nullopt;
-  const std::string_view id = name.substr(name.size() - kContainerIdDigits);
-  name.remove_suffix(kContainerIdDigits);
-  if (!is_hex(id) || name.back() != '-') return std::nullopt;
-  name.remove_suffix(1);
-  const auto parts = three_parts(name);
-  if (!parts || !is_pod_name((*parts)[0]) || !is_label((*parts)[1]) || !is_label((*parts)[2])) return std::nullopt;
-  return Link{{std::string((*parts)[1]), std::string((*parts)[0]), {}, std::string((*parts)[2])}, std::string(id)};
-}
-
 std::string link_name(const PodContainer& names, const std::string& id)
 {
   return fmt::format("{}_{}_{}-{}{}", names.pod_name, names.namespace_name, names.container_name, id, kLogSuffix);
@@ -105,6 +76,27 @@ std::string_view take_last_component(std::string_view& path)
 }
 
 }  // namespace
+
+std::optional<PodContainer> parse_pod_directory(std::string_view name)
+{
+  const auto parts = three_parts(name);
+  if (!parts || !is_label((*parts)[0]) || !is_pod_name((*parts)[1]) || !is_pod_uid((*parts)[2])) return std::nullopt;
+  return PodContainer{std::string((*parts)[0]), std::string((*parts)[1]), std::string((*parts)[2]), {}};
+}
+
+std::optional<LogLink> parse_log_link(std::string_view name)
+{
+  if (!name.ends_with(kLogSuffix)) return std::nullopt;
+  name.remove_suffix(kLogSuffix.size());
+  if (name.size() < kContainerIdDigits + 1) return std::nullopt;
+  const std::string_view id = name.substr(name.size() - kContainerIdDigits);
+  name.remove_suffix(kContainerIdDigits);
+  if (!is_hex(id) || name.back() != '-') return std::nullopt;
+  name.remove_suffix(1);
+  const auto parts = three_parts(name);
+  if (!parts || !is_pod_name((*parts)[0]) || !is_label((*parts)[1]) || !is_label((*parts)[2])) return std::nullopt;
+  return LogLink{{std::string((*parts)[1]), std::string((*parts)[0]), {}, std::string((*parts)[2])}, std::string(id)};
+}
 
 PodNames::PodNames(const std::string& root, Clock clock)
     : clock_(std::move(clock)), links_directory_(root, "/var/log/containers"), pods_directory_(root, "/var/log/pods")
@@ -130,7 +122,7 @@ void PodNames::read_links(const std::string& wanted, MonoTime now)
   cut_links_read_ = 0;
   bool all = true;
   links_directory_.read(now, [&](std::string_view name) {
-    if (auto link = parse_link(name))
+    if (auto link = parse_log_link(name))
       all = keep(links_, link->id, std::move(link->names), wanted) && all;
     else if (name.size() == kMaxFileNameBytes && name.ends_with(kLogSuffix) && cut_links_read_ < kMaxCutLinks)
       read_cut_link(name);
@@ -206,7 +198,10 @@ PodContainer PodNames::find(const std::string& container_id, const std::string& 
   if (const auto found = links_.find(container_id); found != links_.end() && !found->second.is_ambiguous) {
     by_link = found->second.names;
     const PodContainer target = link_target(link_name(by_link, container_id));
-    if (same_pod(target, by_link) && target.container_name == by_link.container_name) by_link.pod_uid = target.pod_uid;
+    if (same_pod(target, by_link) && target.container_name == by_link.container_name)
+      by_link.pod_uid = target.pod_uid;
+    else if (!target.pod_name.empty())
+      by_link = {};  // it leads elsewhere: not the kubelet's
   }
 
   const std::string uid = pod_uid.empty() ? by_link.pod_uid : pod_uid;

@@ -8,6 +8,7 @@
 // given twice.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -25,6 +26,16 @@ struct PodContainer {
 
   bool operator==(const PodContainer&) const = default;
 };
+
+// <namespace>_<pod>_<uid>
+std::optional<PodContainer> parse_pod_directory(std::string_view name);
+
+struct LogLink {
+  PodContainer names;  // without the uid
+  std::string id;      // of the container
+};
+// <pod>_<namespace>_<container>-<id>.log
+std::optional<LogLink> parse_log_link(std::string_view name);
 
 class PodNames {
  public:

@@ -151,6 +151,8 @@ Workload Workloads::of(std::uint32_t tgid, std::uint64_t start_ns, std::uint64_t
 
   const Look look = look_at(tgid, start_ns);
   ContainerRef ref = look.cgroups.ref;
+  // Of one that exits v1 says "/", and what is left of a container's would be the unit of its runtime, in v2.
+  if (look.life == Life::Exiting) ref.systemd_unit.clear();
   if (look.life == Life::Alive) tree_.learn(cgroup_id, look.cgroups.v2_path);
   if (ref.empty() || look.cgroups.is_relative) ref = richer(ref, tree_.find(cgroup_id));
   // What a living process says counts, and else what says anything.
