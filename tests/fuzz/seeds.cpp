@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
-// fuzz_seeds DIRECTORY: what the fuzzers begin with, in DIRECTORY/decode, /recording and /units.
+// fuzz_seeds DIRECTORY: what the fuzzers begin with, in DIRECTORY/cgroup, /decode, /recording and /units.
 #include <netinet/in.h>
 
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <string>
 
 #include "source/recording.h"
 #include "support/wire.h"
@@ -16,7 +17,7 @@ int main(int argc, char** argv)
   if (argc != 2)
     return 2;
   const fs::path root = argv[1];
-  for (const char* folder : {"decode", "recording", "units"})
+  for (const char* folder : {"cgroup", "decode", "recording", "units"})
     fs::create_directories(root / folder);
 
   laggard_tick_record tick{};
@@ -71,6 +72,19 @@ int main(int argc, char** argv)
     if (!(*writer)->write(raw))
       return 1;
 
+  const std::string id = "27e395e006c78c94c556be5c293fb1cac0abee7ad3f402a18c97a8a601c00b89";
+  const std::string uid = "0f1e2d3c-1111-2222-3333-444455556666";
+  const std::string slice = "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod0f1e2d3c_1111_2222_3333_444455556666.slice";
+  for (const std::string& text : {
+           "/kubepods/burstable/pod" + uid + "/" + id, slice + "/cri-containerd-" + id + ".scope",
+           slice + "/crio-" + id + ".scope/container", slice + "/crio-conmon-" + id + ".scope",
+           "/system.slice/containerd.service" + slice.substr(slice.rfind('/')) + ":cri-containerd:" + id,
+           "/system.slice/docker-" + id + ".scope/kubelet/kubepods/pod5e9bb5c3aa1f36ee3f10b0ea1df2a29b/" + id,
+           "/docker/" + id, "/libpod_parent/libpod-" + id, "/../../pod" + uid + "/" + id,
+           std::string("/system.slice/system-serial\\x2dgetty.slice/serial-getty@ttyS0.service"),
+           "9:name=systemd:/\n8:pids:/docker/" + id + "\n2:cpu,cpuacct:/\n0::/system.slice/containerd.service\n",
+           "0::/docker/" + id + " (deleted)\n", "shop_cart_" + uid, "cart_shop_web-" + id + ".log"})
+    std::ofstream(root / "cgroup" / std::to_string(number++)) << text;
   for (const char* text : {"500ms", "1h30m", "1.5s", "64KiB", "10MB", "50%", "0.5", "999999999999999999d"})
     std::ofstream(root / "units" / std::to_string(number++)) << text;
   return 0;

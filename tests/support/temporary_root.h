@@ -40,7 +40,8 @@ class TemporaryRoot {
   // As if nobody had changed it for a day.
   void rests(const std::string& path) const
   {
-    std::filesystem::last_write_time(path_ / path, std::filesystem::file_time_type::clock::now() - std::chrono::hours(24));
+    std::filesystem::last_write_time(path_ / path,
+                                     std::filesystem::file_time_type::clock::now() - std::chrono::hours(24));
   }
   std::uint64_t inode(const std::string& path) const
   {

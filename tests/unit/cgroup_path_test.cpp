@@ -37,11 +37,12 @@ TEST(CgroupPath, KubernetesWithTheCgroupfsDriver)
 
 TEST(CgroupPath, KubernetesWithTheSystemdDriver)
 {
-  const std::string best_effort = "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod" + kSliceUid + ".slice/";
+  const std::string best_effort =
+      "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod" + kSliceUid + ".slice/";
   const std::string guaranteed = "/kubepods.slice/kubepods-pod" + kSliceUid + ".slice/";
   const std::string kind =
-      "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-pod" + kSliceUid +
-      ".slice/";
+      "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-pod" +
+      kSliceUid + ".slice/";
   const std::string from_file = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod" + kStatic + ".slice/";
   for (const std::string& slice : {best_effort, guaranteed, kind}) {
     expect({slice + "cri-containerd-" + kId + ".scope", {kId, "containerd", kUid, ""}});
@@ -65,21 +66,24 @@ TEST(CgroupPath, OfNestedContainersTheInnermostCounts)
 {
   const std::string node = "/system.slice/docker-" + kNode + ".scope";
   expect({node + "/kubelet/kubepods/burstable/pod" + kStatic + "/" + kId, {kId, "", kStatic, ""}});
-  expect({node + "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod" + kSliceUid + ".slice/cri-containerd-" + kId + ".scope",
+  expect({node + "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod" + kSliceUid + ".slice/cri-containerd-" +
+              kId + ".scope",
           {kId, "containerd", kUid, ""}});
   expect({node + "/system.slice/kubelet.service", {kNode, "docker", "", ""}});
   expect({node + "/init.scope", {kNode, "docker", "", ""}});
   // Docker in a pod: another container, and the pod is still the one around it.
   expect({"/kubepods/pod" + kUid + "/" + kNode + "/docker/" + kId, {kId, "docker", kUid, ""}});
   // Not in a container of the pod, and the node's is not one of them.
-  expect({node + "/kubepods.slice/kubepods-pod" + kSliceUid + ".slice/crio-conmon-" + kId + ".scope", {"", "", kUid, ""}});
+  expect(
+      {node + "/kubepods.slice/kubepods-pod" + kSliceUid + ".slice/crio-conmon-" + kId + ".scope", {"", "", kUid, ""}});
 }
 
 TEST(CgroupPath, DockerAndPodman)
 {
   expect({"/docker/" + kId, {kId, "docker", "", ""}});
   expect({"/system.slice/docker-" + kId + ".scope", {kId, "docker", "", ""}});
-  expect({"/user.slice/user-1000.slice/user@1000.service/user.slice/docker-" + kId + ".scope", {kId, "docker", "", ""}});
+  expect(
+      {"/user.slice/user-1000.slice/user@1000.service/user.slice/docker-" + kId + ".scope", {kId, "docker", "", ""}});
   expect({"/actions_job/" + kId, {kId, "", "", ""}});
   expect({"/system.slice/nerdctl-" + kId + ".scope", {kId, "containerd", "", ""}});
   // Seen with podman 4.3 and crun.
@@ -100,10 +104,12 @@ TEST(CgroupPath, UnitsAreThoseOfTheSystem)
 {
   expect({"/system.slice/foo.service", {"", "", "", "foo.service"}});
   expect({"/system.slice/foo.service/worker-3", {"", "", "", "foo.service"}});
-  expect({"/system.slice/system-serial\\x2dgetty.slice/serial-getty@ttyS0.service", {"", "", "", "serial-getty@ttyS0.service"}});
+  expect({"/system.slice/system-serial\\x2dgetty.slice/serial-getty@ttyS0.service",
+          {"", "", "", "serial-getty@ttyS0.service"}});
   expect({"/system.slice/srv-my\\x2ddata.mount", {"", "", "", "srv-my\\x2ddata.mount"}});
   expect({"/system.slice/_memory.service", {"", "", "", "memory.service"}});
-  expect({"/user.slice/user-1000.slice/user@1000.service/app.slice/app-firefox.scope", {"", "", "", "user@1000.service"}});
+  expect(
+      {"/user.slice/user-1000.slice/user@1000.service/app.slice/app-firefox.scope", {"", "", "", "user@1000.service"}});
   expect({"/user.slice/user-1000.slice/session-3.scope", {"", "", "", "session-3.scope"}});
   expect({"/init.scope", {"", "", "", "init.scope"}});
   expect({"/system.slice", {}});
@@ -168,19 +174,23 @@ TEST(ProcessCgroups, V2HasOneLine)
 TEST(ProcessCgroups, OfV1TheLineThatSaysMostCounts)
 {
   const std::string pod = "/kubepods/besteffort/pod" + kUid;
-  const ProcessCgroups container = parse_process_cgroups("9:name=systemd:" + pod + "/libpod-" + kId + "\n8:pids:" + pod +
-                                                         "/libpod-" + kId + "\n4:memory:" + pod + "/libpod-" + kId +
-                                                         "\n2:cpu,cpuacct:/\n0::/\n");
+  const ProcessCgroups container =
+      parse_process_cgroups("9:name=systemd:" + pod + "/libpod-" + kId + "\n8:pids:" + pod + "/libpod-" + kId +
+                            "\n4:memory:" + pod + "/libpod-" + kId + "\n2:cpu,cpuacct:/\n0::/\n");
   EXPECT_EQ(container.ref, (ContainerRef{kId, "podman", kUid, ""}));
   EXPECT_EQ(container.v2_path, "/");
-  const ProcessCgroups conmon = parse_process_cgroups("9:name=systemd:/\n8:pids:" + pod + "/conmon\n4:memory:" + pod + "/conmon\n");
+  const ProcessCgroups conmon =
+      parse_process_cgroups("9:name=systemd:/\n8:pids:" + pod + "/conmon\n4:memory:" + pod + "/conmon\n");
   EXPECT_EQ(conmon.ref, (ContainerRef{"", "", kUid, ""}));
   EXPECT_EQ(conmon.v2_path, "");
   // Not every runtime uses every hierarchy.
-  EXPECT_EQ(parse_process_cgroups("3:misc:/docker/" + kNode + "\n2:pids:/docker/" + kNode + "/docker/" + kId + "\n").ref.container_id, kId);
+  EXPECT_EQ(parse_process_cgroups("3:misc:/docker/" + kNode + "\n2:pids:/docker/" + kNode + "/docker/" + kId + "\n")
+                .ref.container_id,
+            kId);
   EXPECT_EQ(parse_process_cgroups("3:misc:/docker/" + kNode + "\n2:pids:/docker/" + kId + "\n").ref.container_id, kId);
-  EXPECT_EQ(parse_process_cgroups("3:pids:/docker/" + kNode + "\n2:name=systemd:/docker/" + kNode + "/kubelet/kubepods/pod" +
-                                  kUid + "/" + kId + "\n").ref,
+  EXPECT_EQ(parse_process_cgroups("3:pids:/docker/" + kNode + "\n2:name=systemd:/docker/" + kNode +
+                                  "/kubelet/kubepods/pod" + kUid + "/" + kId + "\n")
+                .ref,
             (ContainerRef{kId, "", kUid, ""}));
 }
 
@@ -191,7 +201,8 @@ TEST(ProcessCgroups, OfHybridHostsContainersAreInV1AndUnitsInBoth)
                                                    "\n0::/system.slice/containerd.service\n");
   EXPECT_EQ(pod.ref, (ContainerRef{kId, "", kUid, ""}));
   EXPECT_EQ(pod.v2_path, "/system.slice/containerd.service");
-  EXPECT_EQ(parse_process_cgroups("4:memory:/\n1:name=systemd:/system.slice/a.service\n0::/system.slice/a.service\n").ref.systemd_unit,
+  EXPECT_EQ(parse_process_cgroups("4:memory:/\n1:name=systemd:/system.slice/a.service\n0::/system.slice/a.service\n")
+                .ref.systemd_unit,
             "a.service");
 }
 

@@ -22,7 +22,8 @@ const std::string kPods = "var/log/pods/";
 class PodNamesTest : public testing::Test {
  protected:
   // As the kubelet does it.
-  void container(const std::string& space, const std::string& pod, const std::string& uid, const std::string& name, const std::string& id) const
+  void container(const std::string& space, const std::string& pod, const std::string& uid, const std::string& name,
+                 const std::string& id) const
   {
     const std::string log = space + "_" + pod + "_" + uid + "/" + name + "/0.log";
     root_.file(kPods + log);
@@ -92,7 +93,7 @@ TEST_F(PodNamesTest, WhereTheIdIsCutOffThePodsUidAndTheRestOfItTell)
 TEST_F(PodNamesTest, WithTooFewDigitsLeftTheContainerHasNoName)
 {
   const std::string pod(200, 'p');
-  container("n", pod, kUid, "container-" + std::string(34, 'c'), kId);  // 4
+  container("n", pod, kUid, "container-" + std::string(34, 'c'), kId);               // 4
   container("n", std::string(210, 'q'), kOtherUid, std::string(60, 'c'), kOtherId);  // cut within the name
   PodNames names = this->names();
   EXPECT_EQ(names.find(kId, kUid), (PodContainer{"n", pod, kUid, ""}));
@@ -181,12 +182,15 @@ TEST_F(PodNamesTest, ALinkToTheDirectoryStaysBelowTheRoot)
 TEST_F(PodNamesTest, OtherNamesAreHarmless)
 {
   container("shop", "cart", kUid, "web", kId);
-  for (const std::string name : {"loop", "a\nb", "\x1b[31m", "\xff\xfe", ".log", "-.log", "__-.log"}) root_.link(kLinks + name, name);
-  for (const std::string& name : std::vector<std::string>{"_", "__", "a_b_c", "a_b_c_" + kUid, "_b_" + kUid, "A_b_" + kUid, "a\n_b_" + kUid, "a_b\x1b_" + kUid, "a_b_" + kUid + "0"})
+  for (const std::string name : {"loop", "a\nb", "\x1b[31m", "\xff\xfe", ".log", "-.log", "__-.log"})
+    root_.link(kLinks + name, name);
+  for (const std::string& name :
+       std::vector<std::string>{"_", "__", "a_b_c", "a_b_c_" + kUid, "_b_" + kUid, "A_b_" + kUid, "a\n_b_" + kUid,
+                                "a_b\x1b_" + kUid, "a_b_" + kUid + "0"})
     root_.directory(kPods + name);
   const std::string end = "-" + kOtherId + ".log";
-  for (const std::string& name : {"a_b" + end, "a_b_c_d" + end, "a__c" + end, "a.b_c.d_e" + end, "a\n_b_c" + end, "A_b_c" + end,
-                                 "a_" + std::string(64, 'b') + "_c" + end, "a_b_c" + kOtherId + ".log"})
+  for (const std::string& name : {"a_b" + end, "a_b_c_d" + end, "a__c" + end, "a.b_c.d_e" + end, "a\n_b_c" + end,
+                                  "A_b_c" + end, "a_" + std::string(64, 'b') + "_c" + end, "a_b_c" + kOtherId + ".log"})
     root_.link(kLinks + name, "/");
   root_.link(kLinks + std::string(251, '-') + ".log", std::string(4000, 'x'));
   root_.link(kLinks + std::string(251, '/' - 1) + ".log", "/var/log/pods/../../" + kUid + "//0.log");
@@ -207,7 +211,8 @@ TEST_F(PodNamesTest, OtherNamesAreHarmless)
 TEST_F(PodNamesTest, OfAHundredThousandNamesAllAreFoundAndFewAreKept)
 {
   // In memory, where there is some: a disk takes its time for so many.
-  const test::TemporaryRoot crowd(std::filesystem::is_directory("/dev/shm") ? "/dev/shm" : std::filesystem::temp_directory_path());
+  const test::TemporaryRoot crowd(std::filesystem::is_directory("/dev/shm") ? "/dev/shm"
+                                                                            : std::filesystem::temp_directory_path());
   crowd.directory(kLinks);
   const Fd directory(::open((crowd.path() + "/" + kLinks).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   const auto id = [](int number) { return "abcdef" + std::string(52, '0') + std::to_string(100'000 + number); };

@@ -16,7 +16,8 @@ namespace {
 const std::string kId = "27e395e006c78c94c556be5c293fb1cac0abee7ad3f402a18c97a8a601c00b89";
 const std::string kOtherId = "3478f52e81a32b2b147fbd1958bcb7bbb9837b6808493da9f421fa822e3bd311";
 const std::string kUid = "0f1e2d3c-1111-2222-3333-444455556666";
-const std::string kPodSlice = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod0f1e2d3c_1111_2222_3333_444455556666.slice";
+const std::string kPodSlice =
+    "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod0f1e2d3c_1111_2222_3333_444455556666.slice";
 const std::string kScope = kPodSlice + "/cri-containerd-" + kId + ".scope";
 const std::string kV2 = "sys/fs/cgroup";
 const std::string kHybrid = "sys/fs/cgroup/unified";
@@ -26,13 +27,14 @@ class WorkloadTest : public testing::Test {
  protected:
   WorkloadTest() { root_.directory("proc"); }
 
-  void process(std::uint32_t tgid, const std::string& cgroups, const std::string& state = "S", unsigned flags = 0x400000,
-               std::uint64_t start_ns = kStartNs) const
+  void process(std::uint32_t tgid, const std::string& cgroups, const std::string& state = "S",
+               unsigned flags = 0x400000, std::uint64_t start_ns = kStartNs) const
   {
     const std::string directory = "proc/" + std::to_string(tgid);
     root_.file(directory + "/cgroup", cgroups);
-    root_.file(directory + "/stat", std::to_string(tgid) + " (a) R (b\n) " + state + " 1 2 3 0 -1 " + std::to_string(flags) +
-                                        " 0 0 0 0 0 0 0 0 20 0 1 0 " + std::to_string(start_ns / 10'000'000) + " 4096 7\n");
+    root_.file(directory + "/stat", std::to_string(tgid) + " (a) R (b\n) " + state + " 1 2 3 0 -1 " +
+                                        std::to_string(flags) + " 0 0 0 0 0 0 0 0 20 0 1 0 " +
+                                        std::to_string(start_ns / 10'000'000) + " 4096 7\n");
   }
   // Its id.
   std::uint64_t group(const std::string& path, const std::string& mount = kV2) const
@@ -264,8 +266,9 @@ TEST_F(WorkloadTest, OddFilesOfProcessesAreHarmless)
 {
   process(17, "0::" + kScope + "\n");
   Workloads workloads = this->workloads();
-  for (const std::string text : {"", "17", "17 (a)", "17 (a) ", "17 (a) S 1 2", "17 (a) S 1 2 3 0 -1 x 0 0 0 0 0 0 0 0 20 0 1 0 9 9",
-                                 "17 (a) S                                     "}) {
+  for (const std::string text :
+       {"", "17", "17 (a)", "17 (a) ", "17 (a) S 1 2", "17 (a) S 1 2 3 0 -1 x 0 0 0 0 0 0 0 0 20 0 1 0 9 9",
+        "17 (a) S                                     "}) {
     root_.file("proc/17/stat", text);
     EXPECT_TRUE(workloads.of(17, kStartNs, 0).empty()) << text;
     wait(std::chrono::minutes(1));
@@ -282,7 +285,8 @@ TEST_F(WorkloadTest, OfManyProcessesTheLatestAreKept)
   root_.remove("proc/17");
   for (std::uint32_t tgid = 100; tgid < 100 + Workloads::kMaxProcesses / 2 - 1; ++tgid) workloads.of(tgid, kStartNs, 0);
   EXPECT_EQ(workloads.of(17, kStartNs, 0), unit("foo.service"));
-  for (std::uint32_t tgid = 100'000; tgid < 100'000 + 2 * Workloads::kMaxProcesses; ++tgid) workloads.of(tgid, kStartNs, 0);
+  for (std::uint32_t tgid = 100'000; tgid < 100'000 + 2 * Workloads::kMaxProcesses; ++tgid)
+    workloads.of(tgid, kStartNs, 0);
   EXPECT_TRUE(workloads.of(17, kStartNs, 0).empty());
 }
 

@@ -19,8 +19,12 @@ struct Runtime {
   std::string_view name;
 };
 constexpr std::array kRuntimes = {
-    Runtime{"cri-containerd", "containerd"}, Runtime{"nerdctl", "containerd"}, Runtime{"crio", "cri-o"},
-    Runtime{"docker", "docker"},             Runtime{"libpod", "podman"},      Runtime{"libpod-payload", "podman"},
+    Runtime{"cri-containerd", "containerd"},
+    Runtime{"nerdctl", "containerd"},
+    Runtime{"crio", "cri-o"},
+    Runtime{"docker", "docker"},
+    Runtime{"libpod", "podman"},
+    Runtime{"libpod-payload", "podman"},
 };
 
 bool is_hex_digit(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); }
@@ -82,8 +86,8 @@ struct Container {
   std::string_view runtime;
 };
 
-// "<id>", "docker-<id>.scope", "crio-<id>", "SLICE:cri-containerd:<id>". Not "crio-conmon-<id>.scope", which looks after
-// one, and not "<id>.service", with which podman asks it for its health.
+// "<id>", "docker-<id>.scope", "crio-<id>", "SLICE:cri-containerd:<id>". Not "crio-conmon-<id>.scope", which looks
+// after one, and not "<id>.service", with which podman asks it for its health.
 Container container_in(std::string_view name, std::string_view parent, bool in_pod)
 {
   const bool is_scope = take_suffix(name, ".scope");
@@ -118,7 +122,8 @@ bool is_unit(std::string_view name)
            std::string_view(":-_.\\@").find(c) != std::string_view::npos;
   };
   return name.size() <= kMaxUnitBytes && std::ranges::all_of(name, allowed) &&
-         std::ranges::any_of(kSuffixes, [&](auto suffix) { return name.size() > suffix.size() && name.ends_with(suffix); });
+         std::ranges::any_of(kSuffixes,
+                             [&](auto suffix) { return name.size() > suffix.size() && name.ends_with(suffix); });
 }
 
 struct Found {
@@ -190,7 +195,8 @@ ProcessCgroups parse_process_cgroups(std::string_view text)
     take_suffix(line, " (deleted)");
     if (number == "0" && controllers.empty()) best.v2_path = line;
     Found found = read_path(line);
-    const Worth worth{!found.ref.pod_uid.empty(), found.containers, !found.ref.systemd_unit.empty(), rank_of(controllers)};
+    const Worth worth{!found.ref.pod_uid.empty(), found.containers, !found.ref.systemd_unit.empty(),
+                      rank_of(controllers)};
     if (worth <= best_worth) continue;
     best_worth = worth;
     best.is_relative = line == "/.." || line.starts_with("/../");

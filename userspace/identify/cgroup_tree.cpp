@@ -40,8 +40,8 @@ CgroupTree::CgroupTree(const std::string& root, Clock clock) : clock_(std::move(
 ContainerRef CgroupTree::read(std::string_view path) const
 {
   ContainerRef ref = parse_cgroup_path(path);
-  // Where v1 is used beside v2, runtimes place containers in v1 only: in v2 their processes may be left in the runtime's
-  // own unit, which would be a lie.
+  // Where v1 is used beside v2, runtimes place containers in v1 only: in v2 their processes may be left in the
+  // runtime's own unit, which would be a lie.
   if (is_hybrid_) ref.systemd_unit.clear();
   return ref;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What a cgroup v2 is by its id alone, so also when nobody is in it any more: the id is the inode of its directory. Reads
-// the mounted hierarchy and needs no capability.
+// What a cgroup v2 is by its id alone, so also when nobody is in it any more: the id is the inode of its directory.
+// Reads the mounted hierarchy and needs no capability.
 #pragma once
 
 #include <cstdint>
@@ -14,11 +14,11 @@ namespace laggard::identify {
 
 class CgroupTree {
  public:
-  static constexpr std::size_t kMaxGroups = 1U << 16;    // read at once
+  static constexpr std::size_t kMaxGroups = 1U << 16;  // read at once
   static constexpr std::size_t kMaxKept = 1U << 13;
   static constexpr std::size_t kMaxDepth = 64;
-  static constexpr std::size_t kFreeGroups = 64;         // so few may be read at any time
-  static constexpr Duration kPausePerGroup{5'000'000};   // reading one takes about 50 us: a hundredth of a processor
+  static constexpr std::size_t kFreeGroups = 64;        // so few may be read at any time
+  static constexpr Duration kPausePerGroup{5'000'000};  // reading one takes about 50 us: a hundredth of a processor
 
   explicit CgroupTree(const std::string& root = "/", Clock clock = monotonic_now);
 

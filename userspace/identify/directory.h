@@ -22,13 +22,13 @@ Fd open_below(const std::string& root, const std::string& path, int flags);
 // False: it cannot be read, or not to its end.
 bool visit_entries(int directory, const std::function<bool(std::string_view, unsigned char)>& visit);
 
-// A directory whose names are read again only if they may have changed, and never so often that it costs more than about
-// a hundredth of a processor. It is held open: its names can still be read after privileges were dropped.
+// A directory whose names are read again only if they may have changed, and never so often that it costs more than
+// about a hundredth of a processor. It is held open: its names can still be read after privileges were dropped.
 class WatchedDirectory {
  public:
-  static constexpr std::size_t kMaxEntries = 1U << 18;   // read of it at once
-  static constexpr std::size_t kFreeEntries = 1000;      // so few may be read at any time
-  static constexpr Duration kPausePerEntry{100'000};     // reading and keeping one takes about 1 us
+  static constexpr std::size_t kMaxEntries = 1U << 18;  // read of it at once
+  static constexpr std::size_t kFreeEntries = 1000;     // so few may be read at any time
+  static constexpr Duration kPausePerEntry{100'000};    // reading and keeping one takes about 1 us
 
   WatchedDirectory(std::string root, std::string path);
 

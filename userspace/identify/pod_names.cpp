@@ -207,7 +207,8 @@ PodContainer PodNames::find(const std::string& container_id, const std::string& 
   const std::string uid = pod_uid.empty() ? by_link.pod_uid : pod_uid;
   if (!uid.empty() && !pods_.contains(uid) && pods_directory_.is_due(now)) read_pods(uid, now);
   PodContainer by_uid;
-  if (const auto found = pods_.find(uid); found != pods_.end() && !found->second.is_ambiguous) by_uid = found->second.names;
+  if (const auto found = pods_.find(uid); found != pods_.end() && !found->second.is_ambiguous)
+    by_uid = found->second.names;
   const auto cut = cut_links_.find(uid);
   if (by_uid.pod_name.empty() && cut != cut_links_.end()) {
     by_uid = cut->second.front().names;

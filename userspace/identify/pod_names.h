@@ -71,8 +71,8 @@ class PodNames {
   Clock clock_;
   WatchedDirectory links_directory_;
   WatchedDirectory pods_directory_;
-  Entries links_;  // by container id
-  Entries pods_;   // by pod uid
+  Entries links_;                                                    // by container id
+  Entries pods_;                                                     // by pod uid
   std::unordered_map<std::string, std::vector<CutLink>> cut_links_;  // by pod uid
   std::size_t cut_links_read_ = 0;
 };

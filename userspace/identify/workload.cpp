@@ -14,11 +14,11 @@
 namespace laggard::identify {
 namespace {
 
-constexpr std::size_t kMaxFileBytes = 64U << 10;           // 16 hierarchies with paths of PATH_MAX
-constexpr std::uint64_t kNsPerTick = 10'000'000;           // USER_HZ, which is 100 wherever there is eBPF
+constexpr std::size_t kMaxFileBytes = 64U << 10;            // 16 hierarchies with paths of PATH_MAX
+constexpr std::uint64_t kNsPerTick = 10'000'000;            // USER_HZ, which is 100 wherever there is eBPF
 constexpr std::string_view kHostPids = "pid:[4026531836]";  // PROC_PID_INIT_INO
-constexpr std::uint64_t kExiting = 0x4;                    // PF_EXITING
-constexpr std::uint64_t kKernelThread = 0x200000;          // PF_KTHREAD
+constexpr std::uint64_t kExiting = 0x4;                     // PF_EXITING
+constexpr std::uint64_t kKernelThread = 0x200000;           // PF_KTHREAD
 
 std::optional<std::string> read_file(int directory, const char* name)
 {
@@ -110,7 +110,8 @@ Workloads::Look Workloads::look_at(std::uint32_t tgid, std::uint64_t start_ns) c
   if (!cgroups || !text) return {errno == ENOENT || errno == ESRCH ? Life::Gone : Life::Unknown, {}};
   const auto stat = parse_stat(*text);
   if (!stat) return {};
-  if (start_ns != 0 && stat->start_ticks != start_ns / kNsPerTick) return {Life::Gone, {}};  // the number is another's now
+  if (start_ns != 0 && stat->start_ticks != start_ns / kNsPerTick)
+    return {Life::Gone, {}};  // the number is another's now
   const bool is_exiting = stat->state == 'Z' || stat->state == 'X' || (stat->flags & kExiting) != 0;
   return {is_exiting ? Life::Exiting : Life::Alive, parse_process_cgroups(*cgroups)};
 }
@@ -137,7 +138,8 @@ Workload Workloads::named(const ContainerRef& ref, const Workload* before)
     }
     if (workload.k8s_container_name.empty()) workload.k8s_container_name = before->k8s_container_name;
   }
-  nameless_pod_ = nameless_pod_ || (!workload.k8s_pod_uid.empty() && workload.k8s_pod_name.empty() && names_.is_blind());
+  nameless_pod_ =
+      nameless_pod_ || (!workload.k8s_pod_uid.empty() && workload.k8s_pod_name.empty() && names_.is_blind());
   return workload;
 }
 
@@ -160,12 +162,13 @@ Workload Workloads::of(std::uint32_t tgid, std::uint64_t start_ns, std::uint64_t
   if (seen != nullptr && !seen->workload.empty() &&
       (ref.empty() || (look.life != Life::Alive && seen->cgroup_id == cgroup_id))) {
     const Workload& before = seen->workload;
-    workload = named({before.container_id, before.container_runtime_name, before.k8s_pod_uid, before.systemd_unit}, &before);
+    workload =
+        named({before.container_id, before.container_runtime_name, before.k8s_pod_uid, before.systemd_unit}, &before);
   } else {
     workload = named(ref, seen != nullptr ? &seen->workload : nullptr);
   }
   if (!can_remember) return workload;
-  const MonoTime look_again = may_get_more(workload)        ? now + kLookAgainForMore
+  const MonoTime look_again = may_get_more(workload)    ? now + kLookAgainForMore
                               : look.life == Life::Gone ? MonoTime::max()
                                                         : now + kLookAgain;
   return seen_.put(key, {std::move(workload), cgroup_id, look_again}).workload;
@@ -176,12 +179,14 @@ std::vector<std::string> Workloads::missing() const
   std::vector<std::string> clauses;
   if (!sees_host_pids_)
     clauses.emplace_back(
-        "containers and units by process: laggard runs in a pid namespace of its own, where processes have other numbers; "
-        "cgroup v2 ids tell them as far as cgroups are to be seen here (hostPID: true, or docker run --pid=host, shows all)");
+        "containers and units by process: laggard runs in a pid namespace of its own, where processes have other "
+        "numbers; "
+        "cgroup v2 ids tell them as far as cgroups are to be seen here (hostPID: true, or docker run --pid=host, shows "
+        "all)");
   if (!tree_.is_mounted())
-    clauses.emplace_back("containers and units of processes that exit before they are looked at: cgroup v2 is not mounted");
-  if (nameless_pod_)
-    clauses.emplace_back("names of pods: neither /var/log/containers nor /var/log/pods can be read");
+    clauses.emplace_back(
+        "containers and units of processes that exit before they are looked at: cgroup v2 is not mounted");
+  if (nameless_pod_) clauses.emplace_back("names of pods: neither /var/log/containers nor /var/log/pods can be read");
   return clauses;
 }
 

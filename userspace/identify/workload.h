@@ -37,12 +37,13 @@ class Workloads {
   static constexpr Duration kLookAgain = std::chrono::seconds(10);
   static constexpr Duration kLookAgainForMore = std::chrono::seconds(1);
 
-  // Reads proc, sys/fs/cgroup and var/log below `root`. To be made before privileges are dropped: what is open stays so.
+  // Reads proc, sys/fs/cgroup and var/log below `root`. To be made before privileges are dropped: what is open stays
+  // so.
   explicit Workloads(const std::string& root = "/", Clock clock = monotonic_now);
 
-  // tgid as in the initial pid namespace, 0 = unknown; start_ns since boot, 0 = unknown: then nothing is remembered of it;
-  // cgroup_id of v2, 0 = unknown. Of what has exited it tells what it was when it was last asked for, else what the cgroup
-  // is. Cheap for what was asked for within the last second: once per process and tick will do.
+  // tgid as in the initial pid namespace, 0 = unknown; start_ns since boot, 0 = unknown: then nothing is remembered of
+  // it; cgroup_id of v2, 0 = unknown. Of what has exited it tells what it was when it was last asked for, else what the
+  // cgroup is. Cheap for what was asked for within the last second: once per process and tick will do.
   Workload of(std::uint32_t tgid, std::uint64_t start_ns, std::uint64_t cgroup_id);
 
   // What it cannot see here, one clause each. Grows.
