@@ -118,6 +118,34 @@ TEST_F(WorkloadTest, OneThatExitsKeepsWhatItWas)
   EXPECT_TRUE(workloads.of(19, kStartNs, 0).empty()) << "v1 has forgotten it, and v2 never knew";
 }
 
+TEST_F(WorkloadTest, WhatAProcessSaidCountsMoreThanTheIdOfItsGroup)
+{
+  const std::uint64_t node = group("/system.slice/docker-" + kOtherId + ".scope", kHybrid);
+  const std::string inner = "/docker/" + kOtherId + "/kubepods/pod" + kUid + "/" + kId;
+  process(17, "9:pids:" + inner + "\n0::/system.slice/docker-" + kOtherId + ".scope\n");
+  Workloads workloads = this->workloads();
+  EXPECT_EQ(workloads.of(17, kStartNs, node).container_id, kId);
+  root_.remove("proc/17");
+  wait(std::chrono::minutes(1));
+  EXPECT_EQ(workloads.of(17, kStartNs, node).container_id, kId);
+  EXPECT_EQ(workloads.of(19, kStartNs, node).container_id, kOtherId) << "the best that can be had";
+}
+
+TEST_F(WorkloadTest, NamesOutliveTheLogs)
+{
+  process(17, "0::" + kScope + "\n");
+  log();
+  Workloads workloads = this->workloads();
+  EXPECT_EQ(workloads.of(17, kStartNs, 0), in_pod());
+  root_.remove("var/log");
+  root_.directory("var/log/containers");
+  root_.directory("var/log/pods");
+  process(19, "0::/kubepods/pod1" + kUid.substr(1) + "/" + kOtherId + "\n");
+  EXPECT_EQ(workloads.of(19, kStartNs, 0).k8s_pod_name, "");  // has read what there is
+  wait(std::chrono::minutes(1));
+  EXPECT_EQ(workloads.of(17, kStartNs, 0), in_pod());
+}
+
 TEST_F(WorkloadTest, OneThatIsMovedIsLookedAtAgain)
 {
   const std::uint64_t service = group("/system.slice/containerd.service");
@@ -152,6 +180,7 @@ TEST_F(WorkloadTest, OfShortLivedProcessesTheCgroupIdTells)
   const std::uint64_t inner = group(kScope + "/system.slice/sshd.service");
   const std::uint64_t service = group("/system.slice/foo.service");
   const std::uint64_t slice = group("/system.slice");
+  const std::uint64_t never_asked_for = group("/system.slice/bar.service");
   log();
   Workloads workloads = this->workloads();
   EXPECT_TRUE(workloads.missing().empty());
@@ -165,6 +194,7 @@ TEST_F(WorkloadTest, OfShortLivedProcessesTheCgroupIdTells)
   root_.remove(kV2);
   EXPECT_EQ(workloads.of(31, kStartNs, scope), in_pod()) << "read once, and kept";
   EXPECT_EQ(workloads.of(37, kStartNs, service), unit("foo.service"));
+  EXPECT_EQ(workloads.of(41, kStartNs, never_asked_for), unit("bar.service"));
 }
 
 TEST_F(WorkloadTest, WhatALivingProcessTellsOfItsGroupStaysKnown)
