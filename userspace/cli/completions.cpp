@@ -190,7 +190,7 @@ std::string zsh_options(const Command& command)
       if (argument.is_list)
         value = fmt::format(":{}:_sequence compadd - {}", name, words);
       else if (argument.is_file && !argument.choices.empty())
-        value = fmt::format(":{}:_alternative 'words:word:({})' 'files:file:_files'", name, words);
+        value = fmt::format(":{}:_alternative 'words\\:word\\:({})' 'files\\:file\\:_files'", name, words);
       else
         value = fmt::format(":{}:{}", name, argument.is_file ? "_files" : argument.choices.empty() ? " " : "(" + words + ")");
     }
