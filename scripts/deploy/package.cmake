@@ -6,12 +6,15 @@ set(generated ${CMAKE_BINARY_DIR}/deploy)
 file(MAKE_DIRECTORY ${generated})
 set(CMAKE_SKIP_INSTALL_ALL_DEPENDENCY ON)  # what is installed is built by 'ninja laggard laggard_deploy'; tests are not
 
+target_link_options(laggard PRIVATE LINKER:-z,relro,-z,now)
 install(TARGETS laggard RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(FILES ${PROJECT_SOURCE_DIR}/userspace/output/laggard.schema.json DESTINATION ${CMAKE_INSTALL_DATADIR}/laggard)
 install(DIRECTORY ${deploy}/ DESTINATION ${CMAKE_INSTALL_DATADIR}/laggard
         PATTERN man EXCLUDE PATTERN systemd EXCLUDE PATTERN debian EXCLUDE PATTERN *.cmake EXCLUDE)
 install(SCRIPT ${deploy}/install_system_files.cmake)
-install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/laggard RENAME copyright)
+file(READ ${PROJECT_SOURCE_DIR}/LICENSE license)
+file(WRITE ${generated}/copyright "${license}\nOn Debian the text of the GPL, version 2, is in /usr/share/common-licenses/GPL-2.\n")
+install(FILES ${generated}/copyright DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/laggard)
 
 # ---- from laggard's own options: completions, and the options' part of the man page ----
 # laggard_generate(<output> <command> <installed to>): laggard itself is run, so not where it is built for another machine.
@@ -50,7 +53,8 @@ endif()
 # ---- the Debian package ----
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME laggard)
-set(CPACK_PACKAGE_CONTACT "The laggard developers <laggard@localhost.localdomain>")
+set(LAGGARD_PACKAGE_CONTACT "the laggard authors <laggard@localhost.localdomain>" CACHE STRING "Who made the package, with an address")
+set(CPACK_PACKAGE_CONTACT ${LAGGARD_PACKAGE_CONTACT})
 set(CPACK_PACKAGE_DIRECTORY ${CMAKE_BINARY_DIR}/package)
 set(CPACK_STRIP_FILES ON)
 set(CPACK_SET_DESTDIR ON)  # /etc is not below the prefix
@@ -58,18 +62,17 @@ set(CPACK_INSTALL_PREFIX /usr)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_SECTION net)
 set(CPACK_DEBIAN_PACKAGE_PRIORITY optional)
-set(CPACK_DEBIAN_PACKAGE_DESCRIPTION "names the connections whose consumers fall behind
- laggard watches every TCP and UDP socket of a host with BPF, and says which
- program reads too slowly, has stopped reading, never closes or leaks
- connections, with the numbers that decided and what to do next.
- .
- It can be run by hand, or as the systemd service laggard, which is installed
- but not started.")
+set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "names the connections whose consumers fall behind or never close")
+set(CPACK_DEBIAN_PACKAGE_DESCRIPTION "laggard watches every TCP and UDP socket of a host with BPF, and says which
+program reads too slowly, has stopped reading, never closes or leaks
+connections, with the numbers that decided and what to do next.
+
+It can be run by hand, or as the systemd service laggard, which is installed
+but not started.")
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
 set(CPACK_DEBIAN_PACKAGE_CONTROL_EXTRA ${deploy}/debian/conffiles ${deploy}/debian/postinst ${deploy}/debian/prerm
     ${deploy}/debian/postrm)
-set(CPACK_PROJECT_CONFIG_FILE)
 string(TIMESTAMP date "%a, %d %b %Y %H:%M:%S +0000" UTC)
 file(CONFIGURE OUTPUT ${generated}/changelog CONTENT "laggard (${PROJECT_VERSION}) unstable; urgency=medium
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""What is written from laggard's options: the man page renders and has every option, and each shell completes them."""
+"""What is written from or about laggard's options: the man page renders and has each, shells complete them, and the shipped
+configuration has defaults."""
 from __future__ import annotations
 
 import os
@@ -12,7 +13,7 @@ import time
 from pathlib import Path
 
 from debian import done
-from stage import BUILD, LAGGARD, Failed, require, run
+from stage import BUILD, LAGGARD, SOURCE, Failed, require, run
 
 # What is typed before the tabulator -> what is there after it.
 UNIQUE = {
@@ -108,6 +109,19 @@ def check_page() -> None:
     assert known == fish, known ^ fish
 
 
+def check_configuration(folder: Path) -> None:
+    """Each commented line of the shipped configuration is an option, with the default that --help shows."""
+    lines = re.findall(r'^# ([a-z-]+ = [^#\n]*)', (SOURCE / "scripts/deploy/systemd/laggard.toml").read_text(), re.M)
+    assert len(lines) > 10, lines
+    (folder / "all.toml").write_text("\n".join(lines))
+    # 1: not healthy, without a heartbeat. 2 would be a mistake in the file.
+    tried = subprocess.run([LAGGARD, "--config", folder / "all.toml", "--heartbeat", folder / "none", "health"], capture_output=True)
+    assert tried.returncode == 1, tried
+    defaults = dict(re.findall(r"^ +--([a-z-]+) \[([^]]*)\]", done(LAGGARD, "--help"), re.M))
+    for key, value in re.findall(r'^([a-z-]+) = "([^"]*)"', "\n".join(lines), re.M):
+        assert defaults.get(key, value) == value, f"{key} is {defaults[key]}, not {value}"
+
+
 def commands() -> list[str]:
     text = done(LAGGARD, "--help").split("\nSubcommands:\n")[1].split("\n\n")[0]
     return [line.split()[0] for line in text.splitlines()]
@@ -117,6 +131,7 @@ def test(work: Path) -> None:
     require("groff", "scdoc", "bash")
     done("ninja", "-C", BUILD, "laggard", "laggard_deploy")
     check_page()
+    check_configuration(work)
     print("completed in " + ", ".join(check_shells(work)))
 
 
