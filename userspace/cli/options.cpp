@@ -224,6 +224,7 @@ void add_common(CLI::App& app, Options& o)
                                "do not report findings below: warning, critical", "SEVERITY");
   add_parsed(app, "--max-cpu", o.max_cpu, positive_share, "look less often rather than use more of one core", "1%");
   add_parsed(app, "--loss-limit", o.loss_limit, parse_count, "leave with 4 if more records than this were lost", "1000");
+  app.add_flag("--command-line", o.command_lines, "say the command lines of processes too: there may be secrets in them");
   app.add_flag("--keep-privileges", o.keep_privileges, "do not become nobody after loading");
   app.add_option_function<std::vector<std::string>>(
          "--hook",

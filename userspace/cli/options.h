@@ -41,6 +41,7 @@ struct Options {
   std::optional<detect::Severity> fail_on;
   double max_cpu = 0.01;
   std::uint64_t loss_limit = 1000;
+  bool command_lines = false;
   bool keep_privileges = false;
   bool everything = false;  // snapshot: idle sockets too
   bool verbose = false;     // doctor: the kernel's own words
