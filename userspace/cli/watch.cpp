@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: MIT
+#include <fmt/format.h>
+
 #include <cstdio>
+#include <functional>
 
 #include "cli/commands.h"
+#include "cli/heartbeat.h"
 #include "cli/live_loop.h"
+#include "cli/service_manager.h"
 #include "cli/session.h"
 #include "output/escape.h"
 #include "source/recording.h"
@@ -34,9 +39,9 @@ bool tell_of_pairs(const Options& options, LiveSetup& setup, Session& session)
   return goes_on;
 }
 
-// Live ticks through a session; into a recording as well where there is one.
+// Live ticks through a session; into a recording as well where there is one. After each `ticked`.
 int observe(const Options& options, LiveSetup& setup, const StopSignals& signals, Session& session,
-            source::RecordingWriter* recording, std::string& reason)
+            source::RecordingWriter* recording, const std::function<void()>& ticked, std::string& reason)
 {
   if (!session.started(wall_now()))
     return session.output_ended();
@@ -56,6 +61,8 @@ int observe(const Options& options, LiveSetup& setup, const StopSignals& signals
       if (auto begun = setup.source->attribute({*suspect, options.thresholds.attribution, {}}); !begun)
         std::fprintf(stderr, "laggard: memory growth will be correlated with reads, not attributed to them: %s\n",
                      begun.error().message().c_str());
+    if (ticked)
+      ticked();
     return goes_on;
   });
   if (!ended) {
@@ -82,6 +89,16 @@ int observe(const Options& options, LiveSetup& setup, const StopSignals& signals
 
 int run_watch(const Options& options)
 {
+  std::optional<Heartbeat> heartbeat;
+  if (!options.heartbeat.empty()) {
+    auto opened = Heartbeat::open(options.heartbeat, options.interval);
+    if (!opened) {
+      std::fprintf(stderr, "laggard: %s\n", opened.error().message().c_str());
+      return kUsage;
+    }
+    heartbeat = std::move(*opened);
+  }
+  ServiceManager service_manager = ServiceManager::from_environment();
   auto setup = open_live(options);
   if (!setup)
     return cannot(setup.error());
@@ -94,7 +111,18 @@ int run_watch(const Options& options)
   sink->give_up_when(signals->fd());
   Session session{options, setup->observer, std::move(sink)};
   std::string reason;
-  return observe(options, *setup, *signals, session, nullptr, reason);
+  const auto ticked = [&] {
+    service_manager.ticked(fmt::format("{} findings open, {} sockets", session.counts().open, session.sockets_tracked()));
+    if (!heartbeat)
+      return;
+    if (auto beaten = heartbeat->beat(); !beaten) {
+      std::fprintf(stderr, "laggard: %s; 'laggard health' will say that we are stuck\n", beaten.error().message().c_str());
+      heartbeat.reset();
+    }
+  };
+  const int exit_code = observe(options, *setup, *signals, session, nullptr, ticked, reason);
+  service_manager.stopping();
+  return exit_code;
 }
 
 int run_record(const Options& options)
@@ -116,7 +144,7 @@ int run_record(const Options& options)
   Session session{options, setup->observer, nullptr};
   std::fprintf(stderr, "laggard: recording to %s; stop with Ctrl-C\n", options.file.c_str());
   std::string reason;
-  const int exit_code = observe(options, *setup, *signals, session, recording->get(), reason);
+  const int exit_code = observe(options, *setup, *signals, session, recording->get(), {}, reason);
   signals->give_back();
   std::fprintf(stderr, "laggard: %llu ticks recorded (%s), %llu findings in them; see them with 'laggard replay %s'\n",
                static_cast<unsigned long long>(session.ticks()), reason.c_str(),
