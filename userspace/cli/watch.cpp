@@ -5,6 +5,7 @@
 #include "cli/live_loop.h"
 #include "cli/session.h"
 #include "output/escape.h"
+#include "output/metrics_publisher.h"
 #include "source/recording.h"
 
 namespace laggard::cli {
@@ -34,9 +35,15 @@ bool tell_of_pairs(const Options& options, LiveSetup& setup, Session& session)
   return goes_on;
 }
 
+// --metrics and --metrics-textfile.
+struct Numbers {
+  std::unique_ptr<output::MetricsPublisher> publisher;
+  output::Metrics counted;
+};
+
 // Live ticks through a session; into a recording as well where there is one.
 int observe(const Options& options, LiveSetup& setup, const StopSignals& signals, Session& session,
-            source::RecordingWriter* recording, std::string& reason)
+            source::RecordingWriter* recording, Numbers* numbers, std::string& reason)
 {
   if (!session.started(wall_now()))
     return session.output_ended();
@@ -51,6 +58,10 @@ int observe(const Options& options, LiveSetup& setup, const StopSignals& signals
         return false;
       }
     const bool goes_on = session.tick(*raw) && tell_of_pairs(options, setup, session);
+    if (numbers != nullptr) {
+      numbers->counted.programs(setup.source->program_runs());
+      numbers->publisher->publish(numbers->counted);
+    }
     if (const auto& suspect = session.wants_attribution();
         suspect && setup.source->can_attribute() && setup.source->attribution() == nullptr)
       if (auto begun = setup.source->attribute({*suspect, options.thresholds.attribution, {}}); !begun)
@@ -82,6 +93,18 @@ int observe(const Options& options, LiveSetup& setup, const StopSignals& signals
 
 int run_watch(const Options& options)
 {
+  std::optional<Numbers> numbers;
+  const auto no_numbers = [](const Error& error) {
+    std::fprintf(stderr, "laggard: %s\n", output::visible(error.message()).c_str());
+    return kCannotObserve;
+  };
+  // Before anything takes time, and with the privileges that a low port needs.
+  if (options.metrics || !options.metrics_textfile.empty()) {
+    auto publisher = output::MetricsPublisher::open(options.metrics, options.metrics_textfile);
+    if (!publisher)
+      return no_numbers(publisher.error());
+    numbers.emplace(std::move(*publisher), output::Metrics{{}});
+  }
   auto setup = open_live(options);
   if (!setup)
     return cannot(setup.error());
@@ -93,8 +116,19 @@ int run_watch(const Options& options)
   auto sink = output::make_sink(sink_options(options), setup->observer);
   sink->give_up_when(signals->fd());
   Session session{options, setup->observer, std::move(sink)};
+  if (numbers) {
+    numbers->counted = output::Metrics{setup->observer};
+    session.count_in(&numbers->counted);
+    if (auto begun = numbers->publisher->start(numbers->counted); !begun)
+      return no_numbers(begun.error());
+    if (options.metrics)
+      std::fprintf(stderr, "laggard: metrics at %s\n", numbers->publisher->url().c_str());
+  }
   std::string reason;
-  return observe(options, *setup, *signals, session, nullptr, reason);
+  const int exit_code = observe(options, *setup, *signals, session, nullptr, numbers ? &*numbers : nullptr, reason);
+  if (numbers)
+    numbers->publisher->publish(numbers->counted);
+  return exit_code;
 }
 
 int run_record(const Options& options)
@@ -116,7 +150,7 @@ int run_record(const Options& options)
   Session session{options, setup->observer, nullptr};
   std::fprintf(stderr, "laggard: recording to %s; stop with Ctrl-C\n", options.file.c_str());
   std::string reason;
-  const int exit_code = observe(options, *setup, *signals, session, recording->get(), reason);
+  const int exit_code = observe(options, *setup, *signals, session, recording->get(), nullptr, reason);
   signals->give_back();
   std::fprintf(stderr, "laggard: %llu ticks recorded (%s), %llu findings in them; see them with 'laggard replay %s'\n",
                static_cast<unsigned long long>(session.ticks()), reason.c_str(),
