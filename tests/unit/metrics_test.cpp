@@ -161,6 +161,12 @@ TEST(Metrics, TheProcessTellsOfItself)
                     says("process_resident_memory_bytes 24117248"), says("process_open_fds 41")));
 }
 
+TEST(Metrics, NodeExporterHasAProcessOfItsOwn)
+{
+  const std::string page = Metrics{{}}.text({0, 1.5, 0, 0}, Metrics::Reader::NodeExporter);
+  EXPECT_THAT(page, AllOf(says("laggard_process_cpu_seconds_total 1.5"), Not(HasSubstr("\nprocess_"))));
+}
+
 TEST(ListenAddress, IsLoopbackUnlessItSaysOtherwise)
 {
   for (const auto& [text, url] : {std::pair{"0", "http://127.0.0.1:"}, {":0", "http://127.0.0.1:"}, {"localhost:0", "http://127.0.0.1:"},

@@ -32,10 +32,13 @@ struct Label {
 // The families of one page, in the order in which they are added.
 class Page {
  public:
-  MetricFamily& family(MetricType type, const char* name, const char* help) { return families_.emplace_back(MetricFamily{name, help, type, {}}); }
+  MetricFamily& family(MetricType type, std::string name, const char* help)
+  {
+    return families_.emplace_back(MetricFamily{std::move(name), help, type, {}});
+  }
 
-  void gauge(const char* name, const char* help, double value) { add(family(MetricType::Gauge, name, help), {}, value); }
-  void counter(const char* name, const char* help, double value) { add(family(MetricType::Counter, name, help), {}, value); }
+  void gauge(std::string name, const char* help, double value) { add(family(MetricType::Gauge, std::move(name), help), {}, value); }
+  void counter(std::string name, const char* help, double value) { add(family(MetricType::Counter, std::move(name), help), {}, value); }
 
   static void add(MetricFamily& family, std::initializer_list<Label> labels, double value)
   {
@@ -138,7 +141,7 @@ void Metrics::tick(const model::Tick& tick, const model::Model& model)
   sweeps_[static_cast<std::size_t>(std::ranges::lower_bound(kSweepBounds, cpu) - kSweepBounds.begin())]++;
 }
 
-std::string Metrics::text(const SelfUsage& self) const
+std::string Metrics::text(const SelfUsage& self, Reader reader) const
 {
   Page page;
   Page::add(page.family(MetricType::Gauge, "laggard_build_info", "The running laggard; always 1."), {{"version", observer_.version}}, 1.0);
@@ -193,10 +196,11 @@ std::string Metrics::text(const SelfUsage& self) const
       Page::add(runs, {{"program", program.name}}, program.runs);
   }
 
-  page.counter("process_cpu_seconds_total", "Processor time of laggard, user and system.", self.cpu_seconds);
-  page.gauge("process_resident_memory_bytes", "Resident memory of laggard.", static_cast<double>(self.resident_bytes));
-  page.gauge("process_open_fds", "Open file descriptors of laggard.", static_cast<double>(self.open_fds));
-  page.gauge("process_start_time_seconds", "When laggard started, since 1970.", self.start_time_seconds);
+  const std::string prefix = reader == Reader::NodeExporter ? "laggard_" : "";
+  page.counter(prefix + "process_cpu_seconds_total", "Processor time of laggard, user and system.", self.cpu_seconds);
+  page.gauge(prefix + "process_resident_memory_bytes", "Resident memory of laggard.", static_cast<double>(self.resident_bytes));
+  page.gauge(prefix + "process_open_fds", "Open file descriptors of laggard.", static_cast<double>(self.open_fds));
+  page.gauge(prefix + "process_start_time_seconds", "When laggard started, since 1970.", self.start_time_seconds);
   return page.text();
 }
 

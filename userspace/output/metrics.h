@@ -40,7 +40,9 @@ class Metrics {
   // Totals of laggard's BPF programs.
   void programs(const std::vector<model::ProgramRuns>& programs) { programs_ = programs; }
 
-  std::string text(const SelfUsage& self) const;
+  // For node_exporter, which has process_* of its own and would refuse the whole page, ours are laggard_process_*.
+  enum class Reader : std::uint8_t { Prometheus, NodeExporter };
+  std::string text(const SelfUsage& self, Reader reader = Reader::Prometheus) const;
 
  private:
   struct Series {

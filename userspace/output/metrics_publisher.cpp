@@ -65,7 +65,7 @@ Result<void> MetricsPublisher::start(const Metrics& metrics)
 {
   publish(metrics);
   if (!textfile_.empty()) {
-    if (auto written = write_textfile(textfile_, metrics.text(self_usage())); !written) {
+    if (auto written = write_textfile(textfile_, metrics.text(self_usage(), Metrics::Reader::NodeExporter)); !written) {
       const uid_t user = ::geteuid();
       return failure(fmt::format("--metrics-textfile: {}. Having loaded its programs, laggard is the user {} and must be able to create "
                                  "files in that directory. Make one for it, 'install -d -o {} /run/laggard', use '--metrics-textfile "
@@ -109,7 +109,7 @@ void MetricsPublisher::renew_textfile()
   const auto metrics = latest();
   if (textfile_.empty() || metrics == written_)
     return;
-  auto written = write_textfile(textfile_, metrics->text(self_usage()));
+  auto written = write_textfile(textfile_, metrics->text(self_usage(), Metrics::Reader::NodeExporter));
   if (!written && !textfile_failed_)
     std::fprintf(stderr, "laggard: --metrics-textfile: %s; the next one is tried in %lld s\n", written.error().message().c_str(),
                  static_cast<long long>(kTextfilePeriod.count()));
