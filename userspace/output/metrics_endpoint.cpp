@@ -16,15 +16,17 @@ namespace {
 constexpr std::size_t kMaxRequestBytes = 8192;  // Prometheus sends 300
 constexpr int kBacklog = 1024;                  // the kernel's somaxconn may be less
 
-std::string response(std::string_view status, std::string_view type, std::string_view body, bool with_body = true)
+MetricsEndpoint::Text response(std::string_view status, std::string_view type, std::string_view body, bool with_body = true)
 {
-  return fmt::format("HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}", status, type,
-                     body.size(), with_body ? body : "");
+  return std::make_shared<const std::string>(fmt::format("HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}",
+                                                         status, type, body.size(), with_body ? body : ""));
 }
 
-std::string sorry(std::string_view status) { return response(status, "text/plain; charset=utf-8", fmt::format("{}\n", status)); }
+MetricsEndpoint::Text sorry(std::string_view status) { return response(status, "text/plain; charset=utf-8", fmt::format("{}\n", status)); }
 
-std::string answer_to(std::string_view request, const MetricsEndpoint::Page& page)
+}  // namespace
+
+MetricsEndpoint::Text MetricsEndpoint::answer_to(std::string_view request, const Page& page)
 {
   const std::string_view line = request.substr(0, request.find_first_of("\r\n"));
   const auto first = line.find(' ');
@@ -37,10 +39,16 @@ std::string answer_to(std::string_view request, const MetricsEndpoint::Page& pag
     return sorry("405 Method Not Allowed");
   if (target.substr(0, target.find('?')) != "/metrics")
     return sorry("404 Not Found: the metrics are at /metrics");
-  return response("200 OK", "text/plain; version=0.0.4; charset=utf-8", page(), method == "GET");
+  const Text text = page();
+  constexpr std::string_view kType = "text/plain; version=0.0.4; charset=utf-8";
+  if (method == "HEAD")
+    return response("200 OK", kType, *text, false);
+  if (text != page_) {
+    page_ = text;
+    page_answer_ = response("200 OK", kType, *text);
+  }
+  return page_answer_;
 }
-
-}  // namespace
 
 Result<ListenAddress> parse_listen_address(std::string_view text)
 {
@@ -114,7 +122,14 @@ void MetricsEndpoint::drop_late(Clock::time_point now)
 {
   const bool is_full = clients_.size() >= kMaxClients;
   const Clock::duration most = is_full ? Clock::duration{kGrace} : Clock::duration{kPatience};
-  std::erase_if(clients_, [&](const Client& client) { return now - client.since > most; });
+  std::erase_if(clients_, [&](const Client& client) {
+    if (now - client.since <= most)
+      return false;
+    // What it has not taken yet is nobody's any more, the kernel's neither.
+    const linger at_once{1, 0};
+    ::setsockopt(client.fd.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    return true;
+  });
 }
 
 bool MetricsEndpoint::is_over(Client& client, const Page& page)
@@ -128,7 +143,7 @@ bool MetricsEndpoint::is_over(Client& client, const Page& page)
     if (got < 0)
       return true;
     client.said_all = got == 0;
-    if (!client.answer.empty())
+    if (client.answer)
       continue;  // closed with bytes unread, the connection would be reset, and the answer with it
     client.request.append(bytes.data(), static_cast<std::size_t>(got));
     if (client.request.find("\r\n\r\n") != std::string::npos || client.request.find("\n\n") != std::string::npos)
@@ -136,15 +151,15 @@ bool MetricsEndpoint::is_over(Client& client, const Page& page)
     else if (client.request.size() > kMaxRequestBytes)
       client.answer = sorry("431 Request Header Fields Too Large");
   }
-  while (client.sent < client.answer.size()) {
-    const ssize_t sent = ::send(client.fd.get(), client.answer.data() + client.sent, client.answer.size() - client.sent, MSG_NOSIGNAL);
+  while (client.has_more_to_come()) {
+    const ssize_t sent = ::send(client.fd.get(), client.answer->data() + client.sent, client.answer->size() - client.sent, MSG_NOSIGNAL);
     if (sent < 0)
       return errno != EAGAIN && errno != EINTR;
     client.sent += static_cast<std::size_t>(sent);
-    if (client.sent == client.answer.size())
+    if (!client.has_more_to_come())
       ::shutdown(client.fd.get(), SHUT_WR);  // and wait until the client has closed, too
   }
-  return client.said_all && client.sent == client.answer.size();
+  return client.said_all && !client.has_more_to_come();
 }
 
 void MetricsEndpoint::serve(int wake_fd, std::chrono::milliseconds time, const Page& page)
@@ -156,7 +171,7 @@ void MetricsEndpoint::serve(int wake_fd, std::chrono::milliseconds time, const P
     const bool has_room = clients_.size() < kMaxClients;
     fds.assign({{wake_fd, POLLIN, 0}, {has_room ? listener_.get() : -1, POLLIN, 0}});
     for (const Client& client : clients_) {
-      const int wanted = (client.said_all ? 0 : POLLIN) | (client.sent < client.answer.size() ? POLLOUT : 0);
+      const int wanted = (client.said_all ? 0 : POLLIN) | (client.has_more_to_come() ? POLLOUT : 0);
       fds.push_back({client.fd.get(), static_cast<short>(wanted), 0});
     }
     const auto pause = std::min<Clock::duration>(end - now, clients_.empty() ? Clock::duration{time} : Clock::duration{kGrace / 2});

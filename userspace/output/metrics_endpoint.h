@@ -39,8 +39,10 @@ class MetricsEndpoint {
   static Result<MetricsEndpoint> listen(const ListenAddress& address);
   std::string url() const;
 
-  // Serves until `wake_fd` is readable or the time is over. `page` is called when a request is complete.
-  using Page = std::function<std::string()>;
+  // Serves until `wake_fd` is readable or the time is over. `page` is asked when a request is complete; the same pointer is
+  // the same page.
+  using Text = std::shared_ptr<const std::string>;
+  using Page = std::function<Text()>;
   void serve(int wake_fd, std::chrono::milliseconds time, const Page& page);
 
  private:
@@ -49,17 +51,20 @@ class MetricsEndpoint {
     Fd fd;
     Clock::time_point since;
     std::string request{};
-    std::string answer{};  // empty: the request is not complete
+    Text answer{};  // null: the request is not complete
     std::size_t sent = 0;
     bool said_all = false;  // its side is closed
+    bool has_more_to_come() const { return answer && sent < answer->size(); }
   };
 
   void accept_waiting(Clock::time_point now);
   void drop_late(Clock::time_point now);
   bool is_over(Client& client, const Page& page);
+  Text answer_to(std::string_view request, const Page& page);
 
   Fd listener_;
   std::vector<Client> clients_;  // oldest first
+  Text page_, page_answer_;      // shared by all that asked for it
 };
 
 }  // namespace laggard::output

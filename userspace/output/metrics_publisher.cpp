@@ -117,12 +117,22 @@ void MetricsPublisher::renew_textfile()
   written_ = metrics;
 }
 
+// Written once per tick, however many ask.
+MetricsEndpoint::Text MetricsPublisher::page()
+{
+  if (auto metrics = latest(); metrics != told_) {
+    page_ = std::make_shared<const std::string>(metrics->text(self_usage()));
+    told_ = std::move(metrics);
+  }
+  return page_;
+}
+
 void MetricsPublisher::run()
 {
   pollfd stop{stop_fd_.get(), POLLIN, 0};
   while (stop.revents == 0) {
     if (endpoint_)
-      endpoint_->serve(stop.fd, kTextfilePeriod, [this] { return latest()->text(self_usage()); });
+      endpoint_->serve(stop.fd, kTextfilePeriod, [this] { return page(); });
     const int wait_ms = endpoint_ ? 0 : static_cast<int>(std::chrono::milliseconds(kTextfilePeriod).count());
     ::poll(&stop, 1, wait_ms);
     renew_textfile();

@@ -36,6 +36,7 @@ class MetricsPublisher {
   MetricsPublisher() = default;
   void run();
   void renew_textfile();
+  MetricsEndpoint::Text page();
   std::shared_ptr<const Metrics> latest() const;
 
   std::optional<MetricsEndpoint> endpoint_;
@@ -46,6 +47,8 @@ class MetricsPublisher {
   // Of the thread.
   std::shared_ptr<const Metrics> written_;
   bool textfile_failed_ = false;
+  std::shared_ptr<const Metrics> told_;  // as page_
+  MetricsEndpoint::Text page_;
   std::thread thread_;
 };
 
