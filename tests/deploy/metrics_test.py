@@ -5,6 +5,7 @@ the alerts and the dashboard ask for exists."""
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import socket
@@ -102,6 +103,23 @@ def check_with_node_exporter(directory: Path) -> None:
     assert "laggard_process_open_fds" in page and len(re.findall("^process_open_fds ", page, re.M)) == 1, page
 
 
+def check_replaced(textfile: Path) -> None:
+    """Who reads the file while a new one comes has the old one to its end."""
+    with textfile.open() as old:
+        before = old.read()
+        eventually(lambda: textfile.stat().st_ino != os.fstat(old.fileno()).st_ino, "a new file takes the place of the old one")
+        old.seek(0)
+        assert old.read() == before, "the old file was written to"
+
+
+def check_privileges(pid: int) -> None:
+    """The thread that serves has no more of them than the one that looks."""
+    threads = [entry.read_text() for entry in Path(f"/proc/{pid}/task").glob("*/status")]
+    assert len(threads) > 1, "nobody serves"
+    for status in threads:
+        assert "\nUid:\t65534\t65534\t65534\t65534\n" in status and "\nCapPrm:\t0000000000000000\n" in status, status
+
+
 def check_mistakes(work: Path) -> None:
     """Each is said, with the next step, and nothing runs on without metrics."""
     with socket.socket() as taken:
@@ -128,7 +146,7 @@ def test(work: Path) -> None:
     errors = work / "errors"
     with errors.open("w") as log, \
             started([LAGGARD, "watch", "--output", "json", *QUICK, "--comm", "workload", "--metrics", "0", "--metrics-textfile",
-                     textfile], stdout=subprocess.DEVNULL, stderr=log):
+                     textfile], stdout=subprocess.DEVNULL, stderr=log) as laggard:
         found = eventually(lambda: re.search(r"http://127\.0\.0\.1:\d+/metrics", errors.read_text()), "laggard says where its metrics are")
         url = found[0]
         promtool("check", "metrics", page=textfile.read_text())  # there from the first moment
@@ -147,6 +165,9 @@ def test(work: Path) -> None:
             eventually(whole_and_found, "the slow reader is in the file, which is whole at each look")
             promtool("check", "metrics", page=textfile.read_text())
             check_with_node_exporter(directory)
+            check_replaced(textfile)
+            check_privileges(laggard.pid)
+    assert laggard.returncode == 0, "a signal ends it as ever"
     # The last file has what happened until the end.
     last = textfile.read_text()
     assert re.search(r'^laggard_findings_open\{kind="slow-reader",severity="\w+"\} 1$', last, re.M) is None, last
