@@ -240,6 +240,11 @@ void add_common(CLI::App& app, Options& o)
   app.add_option("--heartbeat", o.heartbeat, "watch: say in this file at each tick that the main loop turns; health: look there")
       ->type_name("FILE")
       ->option_text("FILE");
+  add_parsed(app, "--metrics", o.metrics, output::parse_listen_address, "watch: metrics for Prometheus over HTTP", "")
+      ->option_text("[ADDRESS:]PORT");
+  app.add_option("--metrics-textfile", o.metrics_textfile, "watch: the same as a file for node_exporter, NAME.prom; renewed every 5 s")
+      ->type_name("FILE")
+      ->option_text("FILE");
   app.add_flag("--keep-privileges", o.keep_privileges, "do not become nobody after loading");
   app.add_option_function<std::vector<std::string>>(
          "--hook",

@@ -228,7 +228,7 @@ Result<RawTick> LiveSource::tick(bool walk_holders, bool everything)
   head.sweep_cpu_us = static_cast<__u32>((thread_cpu() - cpu_before).count() / 1000);
   head.sweep_period_ns = static_cast<__u64>(sweep_pacer_.period().count());
   std::copy(std::begin(skeleton_->bss->lost), std::end(skeleton_->bss->lost), std::begin(head.lost));
-  head.skipped_runs = skipped_runs();
+  head.skipped_runs = look_at_own_programs();
   head.host_memory_available_bytes = memory.available_bytes;
   head.host_shmem_bytes = memory.shmem_bytes;
   std::memcpy(raw.data(), &head, sizeof head);
@@ -254,16 +254,19 @@ void LiveSource::look_at_pairs(MonoTime now, RawTick& into)
 }
 
 // kernel/trace/bpf_trace.c, __bpf_trace_run(): a program that is under way on this CPU is not entered again.
-std::uint64_t LiveSource::skipped_runs() const
+std::uint64_t LiveSource::look_at_own_programs()
 {
   std::uint64_t skipped = 0;
+  program_runs_.clear();
   bpf_program* program = nullptr;
   bpf_object__for_each_program(program, skeleton_->obj)
   {
     bpf_prog_info info{};
     __u32 size = sizeof info;
-    if (bpf_program__fd(program) >= 0 && bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &size) == 0)
-      skipped += info.recursion_misses;
+    if (bpf_program__fd(program) < 0 || bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &size) != 0)
+      continue;
+    skipped += info.recursion_misses;
+    program_runs_.push_back({bpf_program__name(program), info.run_cnt, Duration{static_cast<std::int64_t>(info.run_time_ns)}});
   }
   return skipped;
 }

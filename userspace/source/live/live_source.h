@@ -64,6 +64,9 @@ class LiveSource {
   const WorkloadTeller& workloads() const { return workloads_; }
   PairProbe* pairs() { return pairs_.get(); }  // null: none were asked for
 
+  // Of the programs that are always there, as of the last tick.
+  const std::vector<model::ProgramRuns>& program_runs() const { return program_runs_; }
+
   // Readable when the kernel side has much to say: then drain() without waiting for the tick.
   int ring_fd() const { return ring_buffer__epoll_fd(ring_.get()); }
   void drain() { ring_buffer__consume(ring_.get()); }
@@ -75,7 +78,7 @@ class LiveSource {
 
   LiveSource(Loaded loaded, const LiveOptions& options);
   Result<void> start();
-  std::uint64_t skipped_runs() const;
+  std::uint64_t look_at_own_programs();  // runs that were skipped
   Result<void> walk(bpf_link* link, RawTick& into);
   void look_at_pairs(MonoTime now, RawTick& into);
 
@@ -85,6 +88,7 @@ class LiveSource {
   std::unique_ptr<Attribution> attribution_;
   bool attribution_refused_ = false;  // once: it is not tried again
   std::unique_ptr<PairProbe> pairs_;
+  std::vector<model::ProgramRuns> program_runs_;
   RawTick pending_;  // records from the ring since the last tick
   Pacer sweep_pacer_;
   Pacer holders_pacer_;
