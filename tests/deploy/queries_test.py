@@ -16,7 +16,7 @@ import stage
 DEPLOY = stage.SOURCE / "scripts/deploy"
 SCHEMA = json.loads(stage.SCHEMA.read_text())
 FIRST = "client|container|event|host|k8s|laggard|network|os|process|server|service"
-DOTTED = re.compile(rf"(?<![\w./$!~-])(?:{FIRST})(?:\.[a-z0-9_]+)+(?![\w/-])")
+DOTTED = re.compile(rf"(?<![\w./$-])(?:{FIRST})(?:\.[a-z0-9_]+)+(?![\w/-])")
 UNDERSCORED = re.compile(rf"\b(?:{FIRST})_[a-z0-9_]+\b")
 METRIC = re.compile(r"\blaggard_[a-z_]+\b")
 
