@@ -22,7 +22,8 @@ namespace {
 
 constexpr const char* kFooter =
     "Exit codes: 0 observed, 1 findings at or above --fail-on, 2 usage, 3 cannot observe,\n"
-    "4 observation incomplete, 70 internal error.  Durations: 500ms 5s 1h30m. Sizes: 4096 64KiB 8MiB.";
+    "4 observation incomplete, 70 internal error; health: 0 healthy, 1 not.\n"
+    "Durations: 500ms 5s 1h30m. Sizes: 4096 64KiB 8MiB.";
 
 // An option whose value is read by one of base/units' parsers, and whose default is shown as a person would write it.
 template <class T, class Parse>
@@ -224,6 +225,8 @@ void add_common(CLI::App& app, Options& o)
                                "do not report findings below: warning, critical", "SEVERITY");
   add_parsed(app, "--max-cpu", o.max_cpu, positive_share, "look less often rather than use more of one core", "1%");
   add_parsed(app, "--loss-limit", o.loss_limit, parse_count, "leave with 4 if more records than this were lost", "1000");
+  app.add_option("--heartbeat", o.heartbeat, "watch: say in this file at each tick that the main loop turns; health: look there")
+      ->option_text("FILE");
   app.add_flag("--keep-privileges", o.keep_privileges, "do not become nobody after loading");
   app.add_option_function<std::vector<std::string>>(
          "--hook",
@@ -284,6 +287,7 @@ Parsed parse(int argc, const char* const* argv)
       {app.add_subcommand("explain", "trace the memory of one process: with which sockets and where in its code it grows"),
        Command::Explain},
       {app.add_subcommand("doctor", "can I observe here, with which hooks, what is missing"), Command::Doctor},
+      {app.add_subcommand("health", "does the main loop of a running watch turn? For probes"), Command::Health},
   };
   for (const auto& [subcommand, command] : commands) {
     subcommand->fallthrough();
@@ -297,6 +301,17 @@ Parsed parse(int argc, const char* const* argv)
           ->type_name("ID");
     if (command == Command::Snapshot)
       subcommand->add_flag("-a,--all", o.everything, "idle sockets too");
+    if (command == Command::Health)
+      subcommand->add_option_function<std::string>(
+          "--max-age",
+          [&o](const std::string& value) {
+            auto parsed = positive_duration(value);
+            if (!parsed)
+              throw CLI::ValidationError("--max-age", parsed.error().message());
+            o.max_age = *parsed;
+          },
+          "healthy if it ticked within this")
+          ->option_text("[the longer of 30s and 10 intervals]");
     if (command == Command::Doctor)
       subcommand->add_flag("-v,--verbose", o.verbose, "what libbpf and the verifier said, on stderr");
   }

@@ -2,6 +2,7 @@
 #include <cstdio>
 
 #include "cli/commands.h"
+#include "cli/heartbeat.h"
 #include "cli/live_loop.h"
 #include "cli/session.h"
 #include "output/escape.h"
@@ -36,7 +37,7 @@ bool tell_of_pairs(const Options& options, LiveSetup& setup, Session& session)
 
 // Live ticks through a session; into a recording as well where there is one.
 int observe(const Options& options, LiveSetup& setup, const StopSignals& signals, Session& session,
-            source::RecordingWriter* recording, std::string& reason)
+            source::RecordingWriter* recording, Heartbeat* heartbeat, std::string& reason)
 {
   if (!session.started(wall_now()))
     return session.output_ended();
@@ -56,6 +57,11 @@ int observe(const Options& options, LiveSetup& setup, const StopSignals& signals
       if (auto begun = setup.source->attribute({*suspect, options.thresholds.attribution, {}}); !begun)
         std::fprintf(stderr, "laggard: memory growth will be correlated with reads, not attributed to them: %s\n",
                      begun.error().message().c_str());
+    if (heartbeat != nullptr)
+      if (auto beaten = heartbeat->beat(); !beaten) {
+        std::fprintf(stderr, "laggard: %s; 'laggard health' will say that we are stuck\n", beaten.error().message().c_str());
+        heartbeat = nullptr;
+      }
     return goes_on;
   });
   if (!ended) {
@@ -82,6 +88,15 @@ int observe(const Options& options, LiveSetup& setup, const StopSignals& signals
 
 int run_watch(const Options& options)
 {
+  std::optional<Heartbeat> heartbeat;
+  if (!options.heartbeat.empty()) {
+    auto opened = Heartbeat::open(options.heartbeat, options.interval);
+    if (!opened) {
+      std::fprintf(stderr, "laggard: %s\n", opened.error().message().c_str());
+      return kUsage;
+    }
+    heartbeat = std::move(*opened);
+  }
   auto setup = open_live(options);
   if (!setup)
     return cannot(setup.error());
@@ -94,7 +109,7 @@ int run_watch(const Options& options)
   sink->give_up_when(signals->fd());
   Session session{options, setup->observer, std::move(sink)};
   std::string reason;
-  return observe(options, *setup, *signals, session, nullptr, reason);
+  return observe(options, *setup, *signals, session, nullptr, heartbeat ? &*heartbeat : nullptr, reason);
 }
 
 int run_record(const Options& options)
@@ -116,7 +131,7 @@ int run_record(const Options& options)
   Session session{options, setup->observer, nullptr};
   std::fprintf(stderr, "laggard: recording to %s; stop with Ctrl-C\n", options.file.c_str());
   std::string reason;
-  const int exit_code = observe(options, *setup, *signals, session, recording->get(), reason);
+  const int exit_code = observe(options, *setup, *signals, session, recording->get(), nullptr, reason);
   signals->give_back();
   std::fprintf(stderr, "laggard: %llu ticks recorded (%s), %llu findings in them; see them with 'laggard replay %s'\n",
                static_cast<unsigned long long>(session.ticks()), reason.c_str(),
