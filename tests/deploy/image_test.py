@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: MIT
+"""The container image, run with what the DaemonSet gives it, names a slow reader in another container and its pod.
+
+The capabilities, the user, the read-only root, the mounts, the limits and the probe are read from daemonset.yaml, so that
+what is tested is what is deployed. The image is made by its own Containerfile; only the build stage is left out, in favour
+of the laggard that was built here. The other container's cgroup and log names are as a kubelet makes them.
+"""
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import stage
+
+DEPLOY = stage.SOURCE / "scripts/deploy"
+NAMESPACE, POD, CONTAINER = "shop", "feed-reader-7c9d8b6f5-x2x8q", "reader"
+NODE = "node-17"
+MAX_IMAGE_BYTES = 30_000_000
+
+
+class Podman:
+    """In a storage of its own. crun, with cgroup v1 where the machine has both: runc wants all of the v2 controllers."""
+
+    def __init__(self, work: Path) -> None:
+        self.folder = work
+        self.command = ["podman", "--root", str(work / "storage"), "--runroot", str(work / "run"), "--tmpdir", str(work / "tmp"),
+                        "--cgroup-manager", "cgroupfs", "--runtime", "crun", "--events-backend", "none"]
+
+    def __enter__(self) -> Podman:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """What it left running to tidy up ends, and its mounts go, so that the folder can."""
+        stage.eventually(lambda: not self.processes(), "podman's processes have ended", 20)
+        for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+            if (place := line.split()[1]).startswith(f"{self.folder}/"):
+                subprocess.run(["umount", "-l", place], check=False)
+
+    def processes(self) -> list[Path]:
+        found = []
+        for file in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):  # it has ended
+                if f"{self.folder}/".encode() in file.read_bytes():
+                    found.append(file)
+        return found
+
+    def run(self, *words: str | Path) -> str:
+        done = subprocess.run([*self.command, *map(str, words)], capture_output=True, text=True, timeout=stage.DEADLINE_SECONDS)
+        if done.returncode != 0:
+            raise stage.Failed(f"podman {words[0]} failed: {done.stderr.strip()}")
+        return done.stdout.strip()
+
+    @contextlib.contextmanager
+    def container(self, name: str, options: Sequence[str], image: str, arguments: Sequence[str], output: Path) -> Iterator[int]:
+        """The container's first process, in the host's pid namespace."""
+        # Without CAP_SYS_RESOURCE a limit above ours cannot be set.
+        limits = ["--ulimit", "nofile=1000:1000", "--ulimit", "nproc=30000:30000"]
+        command = [*self.command, "run", "--rm", "--interactive", "--name", name, "--network", "none", *limits, *options, image, *arguments]
+        with output.open("w") as out, Path(f"{output}.errors").open("w") as errors, \
+                stage.started(command, stdout=out, stderr=errors) as process:
+            def pid() -> int:
+                if process.poll() is not None:
+                    raise stage.Failed(f"{name} ended: {Path(errors.name).read_text().strip()}")
+                state = subprocess.run([*self.command, "inspect", "--format", "{{.State.Pid}}", name], capture_output=True, text=True)
+                return int(state.stdout) if state.returncode == 0 else 0
+            yield stage.eventually(pid, f"{name} runs")
+
+
+def options_of(pod: stage.Json, log_folder: Path) -> list[str]:
+    """podman's words for what the DaemonSet says. What is not known here fails, so that nothing is left out unseen."""
+    container, = pod["containers"]
+    security = dict(container["securityContext"])
+    assert security.pop("privileged") is False
+    options = ["--user", f"{security.pop('runAsUser')}:{security.pop('runAsGroup')}"]
+    capabilities = security.pop("capabilities")
+    for capability in capabilities["drop"]:
+        options += ["--cap-drop", capability]
+    for capability in capabilities["add"]:
+        options += ["--cap-add", capability]
+    assert security.pop("allowPrivilegeEscalation") is False
+    options += ["--security-opt", "no-new-privileges"]
+    assert security.pop("readOnlyRootFilesystem") is True
+    options += ["--read-only", "--read-only-tmpfs=false"]
+    # Not this one: the filter of Debian 12's podman knows nothing of CAP_BPF. `./scripts/test kubernetes` has it on.
+    assert security.pop("seccompProfile") == {"type": "RuntimeDefault"}
+    options += ["--security-opt", "seccomp=unconfined"]
+    assert not security, f"this test does not know {security}"
+
+    assert pod["hostPID"] is True
+    options += ["--pid", "host"]
+    limits = container["resources"]["limits"]
+    options += ["--memory", limits["memory"].removesuffix("i"), "--cpus", str(int(limits["cpu"].removesuffix("m")) / 1000)]
+    for variable in container["env"]:
+        assert variable["valueFrom"] == {"fieldRef": {"fieldPath": "spec.nodeName"}}
+        options += ["--env", f"{variable['name']}={NODE}"]
+
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    for mount in container["volumeMounts"]:
+        volume, target = volumes[mount["name"]], mount["mountPath"]
+        if "emptyDir" in volume:
+            assert volume["emptyDir"]["medium"] == "Memory"
+            options += ["--mount", f"type=tmpfs,destination={target},tmpfs-mode=0777,notmpcopyup"]  # the mode that the kubelet gives
+            continue
+        assert mount["readOnly"] is True
+        source = volume["hostPath"]["path"]
+        if source.startswith("/var/log/"):
+            source = f"{log_folder}{source}"
+        options += ["--volume", f"{source}:{target}:ro"]
+    return options
+
+
+def status_of(pid: int) -> dict[str, str]:
+    return dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+
+
+def peak_memory_bytes(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        number, controllers, path = line.split(":", 2)
+        root = Path("/sys/fs/cgroup" if number == "0" else "/sys/fs/cgroup/memory")
+        if number == "0" or controllers == "memory":
+            for file in ("memory.max_usage_in_bytes", "memory.peak"):
+                if (found := Path(f"{root}{path}/{file}")).exists():
+                    return int(found.read_text())
+    return 0
+
+
+def name_log(log_folder: Path, container_id: str, pod_uid: str) -> None:
+    file = Path(f"{log_folder}/var/log/pods/{NAMESPACE}_{POD}_{pod_uid}/{CONTAINER}/0.log")
+    file.parent.mkdir(parents=True)
+    file.touch()
+    link = Path(f"{log_folder}/var/log/containers/{POD}_{NAMESPACE}_{CONTAINER}-{container_id}.log")
+    link.symlink_to(str(file).removeprefix(str(log_folder)))
+
+
+def make_images(podman: Podman, work: Path) -> None:
+    collect = DEPLOY / "container/collect"
+    subprocess.run([collect, stage.LAGGARD, work / "build/image"], check=True)
+    subprocess.run([DEPLOY / "container/build", "localhost/laggard:test", "--isolation", "chroot",
+                    "--build-context", f"build={work / 'build'}"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                   env={**os.environ, "BUILDER": " ".join(podman.command)})
+    size = int(podman.run("image", "inspect", "--format", "{{.Size}}", "localhost/laggard:test"))
+    print(f"image: {size / 1e6:.1f} MB")
+    assert size < MAX_IMAGE_BYTES
+    content = podman.run("image", "mount", "localhost/laggard:test")
+    # No shell.
+    programs = [file for folder in ("bin", "sbin", "usr/bin", "usr/sbin") for file in Path(content, folder).glob("*")]
+    assert [file.name for file in programs] == ["laggard"], f"the image has other programs: {programs}"
+
+    subprocess.run([collect, stage.WORKLOAD, work / "workload"], check=True)
+    shutil.make_archive(str(work / "workload"), "tar", work / "workload")
+    podman.run("import", "--change", 'ENTRYPOINT ["/usr/bin/workload"]', work / "workload.tar", "localhost/workload:test")
+
+
+def test(work: Path) -> None:
+    stage.require("podman", "crun", "ldd", "strip")
+    stage.require_observer()
+    try:
+        import yaml
+    except ImportError:
+        raise stage.Skip("python3-yaml is not installed") from None
+    daemonset = yaml.safe_load((DEPLOY / "kubernetes/daemonset.yaml").read_text())
+    pod = daemonset["spec"]["template"]["spec"]
+    with Podman(work) as podman:
+        make_images(podman, work)
+        watch(podman, pod, work)
+
+
+def watch(podman: Podman, pod: stage.Json, work: Path) -> None:
+    container, = pod["containers"]
+    for folder in ("containers", "pods"):
+        (work / "node/var/log" / folder).mkdir(parents=True)
+
+    pod_uid = str(uuid.uuid4())
+    output = work / "laggard.ndjson"
+    def lines() -> list[stage.Json]:
+        return stage.lines_of(output.read_text().rpartition("\n")[0])
+
+    with podman.container("laggard", options_of(pod, work / "node"), "localhost/laggard:test",
+                          [*container["args"], *stage.QUICK], output) as laggard:
+        stage.eventually(lines, "laggard has started")
+        status = status_of(laggard)
+        assert int(status["CapEff"], 16) == 0 and int(status["CapPrm"], 16) == 0, f"capabilities are left: {status['CapEff']}"
+        assert set(status["Uid"].split()) == {"65534"}, f"it is not nobody: {status['Uid']}"
+        assert status["NoNewPrivs"] == "1"
+        assert any(line.split()[4] == "/" and "ro" in line.split()[5].split(",")
+                   for line in Path(f"/proc/{laggard}/mountinfo").read_text().splitlines()), "its root can be written"
+
+        kubelet_like = ["--cgroup-parent", f"/kubepods/besteffort/pod{pod_uid}"]
+        with podman.container("reader", kubelet_like, "localhost/workload:test",
+                              ["slow-reader", "--bite", "1024", "--every", "50ms", "--rate", "1000000", "--lifetime", "120"],
+                              work / "reader.out") as reader:
+            container_id = podman.run("inspect", "--format", "{{.Id}}", "reader")
+            name_log(work / "node", container_id, pod_uid)
+            def found() -> stage.Json | None:
+                return next((line for line in lines() if line.get("laggard.finding.kind") == "slow-reader"
+                             and line.get("process.pid") == reader), None)
+            finding = stage.eventually(found, "the slow reader is named")
+            print(finding["message"])
+            print(f"healthy: {podman.run('exec', 'laggard', *container['livenessProbe']['exec']['command'])}")
+            expected = {"container.id": container_id, "k8s.namespace.name": NAMESPACE, "k8s.pod.name": POD, "k8s.pod.uid": pod_uid,
+                        "k8s.container.name": CONTAINER, "k8s.node.name": NODE}
+            said = {key: finding.get(key) for key in expected}
+            assert said == expected, f"expected {expected}, found {said}"
+            assert Path(f"/proc/{reader}/ns/net").readlink() != Path(f"/proc/{laggard}/ns/net").readlink()
+        peak, resident = peak_memory_bytes(laggard), status_of(laggard)["VmRSS"].strip()
+        print(f"memory: {resident} resident, at most {peak / 2**20:.1f} MiB with the kernel's part, limit "
+              f"{container['resources']['limits']['memory']}")
+    assert lines()[-1]["event.name"] == "laggard.agent.stopped"
+    stage.check_schema(lines())
+
+
+if __name__ == "__main__":
+    unified = Path("/sys/fs/cgroup/unified")
+    if unified.is_mount() and "--own-mounts" not in sys.argv:
+        # A hybrid machine: crun takes it for one of cgroup v1, as a kubelet does, where v2 is out of sight.
+        os.execvp("unshare", ["unshare", "--mount", "--propagation", "private", "sh", "-c",
+                              f"umount -l {unified} && exec \"$@\"", "sh", sys.executable, __file__, "--own-mounts"])
+    stage.run(test)
