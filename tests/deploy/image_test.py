@@ -8,30 +8,27 @@ of the laggard that was built here. The other container's cgroup and log names a
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import shutil
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import containers
 import stage
+from containers import check_privileges, make_laggard_image, make_workload_image, memory_of, podman_in
 
-DEPLOY = stage.SOURCE / "scripts/deploy"
 NAMESPACE, POD, CONTAINER = "shop", "feed-reader-7c9d8b6f5-x2x8q", "reader"
 NODE = "node-17"
-MAX_IMAGE_BYTES = 30_000_000
 
 
 class Podman:
-    """In a storage of its own. crun, with cgroup v1 where the machine has both: runc wants all of the v2 controllers."""
+    """With a storage of its own, which is gone with the block."""
 
     def __init__(self, work: Path) -> None:
         self.folder = work
-        self.command = ["podman", "--root", str(work / "storage"), "--runroot", str(work / "run"), "--tmpdir", str(work / "tmp"),
-                        "--cgroup-manager", "cgroupfs", "--runtime", "crun", "--events-backend", "none"]
+        self.command = podman_in(work)
 
     def __enter__(self) -> Podman:
         return self
@@ -52,10 +49,7 @@ class Podman:
         return found
 
     def run(self, *words: str | Path) -> str:
-        done = subprocess.run([*self.command, *map(str, words)], capture_output=True, text=True, timeout=stage.DEADLINE_SECONDS)
-        if done.returncode != 0:
-            raise stage.Failed(f"podman {words[0]} failed: {done.stderr.strip()}")
-        return done.stdout.strip()
+        return containers.run([*self.command, *words])
 
     @contextlib.contextmanager
     def container(self, name: str, options: Sequence[str], image: str, arguments: Sequence[str], output: Path) -> Iterator[int]:
@@ -116,46 +110,12 @@ def options_of(pod: stage.Json, log_folder: Path) -> list[str]:
     return options
 
 
-def status_of(pid: int) -> dict[str, str]:
-    return dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
-
-
-def peak_memory_bytes(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
-        number, controllers, path = line.split(":", 2)
-        root = Path("/sys/fs/cgroup" if number == "0" else "/sys/fs/cgroup/memory")
-        if number == "0" or controllers == "memory":
-            for file in ("memory.max_usage_in_bytes", "memory.peak"):
-                if (found := Path(f"{root}{path}/{file}")).exists():
-                    return int(found.read_text())
-    return 0
-
-
 def name_log(log_folder: Path, container_id: str, pod_uid: str) -> None:
     file = Path(f"{log_folder}/var/log/pods/{NAMESPACE}_{POD}_{pod_uid}/{CONTAINER}/0.log")
     file.parent.mkdir(parents=True)
     file.touch()
     link = Path(f"{log_folder}/var/log/containers/{POD}_{NAMESPACE}_{CONTAINER}-{container_id}.log")
     link.symlink_to(str(file).removeprefix(str(log_folder)))
-
-
-def make_images(podman: Podman, work: Path) -> None:
-    collect = DEPLOY / "container/collect"
-    subprocess.run([collect, stage.LAGGARD, work / "build/image"], check=True)
-    subprocess.run([DEPLOY / "container/build", "localhost/laggard:test", "--isolation", "chroot",
-                    "--build-context", f"build={work / 'build'}"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                   env={**os.environ, "BUILDER": " ".join(podman.command)})
-    size = int(podman.run("image", "inspect", "--format", "{{.Size}}", "localhost/laggard:test"))
-    print(f"image: {size / 1e6:.1f} MB")
-    assert size < MAX_IMAGE_BYTES
-    content = podman.run("image", "mount", "localhost/laggard:test")
-    # No shell.
-    programs = [file for folder in ("bin", "sbin", "usr/bin", "usr/sbin") for file in Path(content, folder).glob("*")]
-    assert [file.name for file in programs] == ["laggard"], f"the image has other programs: {programs}"
-
-    subprocess.run([collect, stage.WORKLOAD, work / "workload"], check=True)
-    shutil.make_archive(str(work / "workload"), "tar", work / "workload")
-    podman.run("import", "--change", 'ENTRYPOINT ["/usr/bin/workload"]', work / "workload.tar", "localhost/workload:test")
 
 
 def test(work: Path) -> None:
@@ -165,10 +125,14 @@ def test(work: Path) -> None:
         import yaml
     except ImportError:
         raise stage.Skip("python3-yaml is not installed") from None
-    daemonset = yaml.safe_load((DEPLOY / "kubernetes/daemonset.yaml").read_text())
+    daemonset = yaml.safe_load((containers.DEPLOY / "kubernetes/daemonset.yaml").read_text())
     pod = daemonset["spec"]["template"]["spec"]
     with Podman(work) as podman:
-        make_images(podman, work)
+        make_laggard_image(podman.command, work, "localhost/laggard:test")
+        content = podman.run("image", "mount", "localhost/laggard:test")
+        programs = [file.name for folder in ("bin", "sbin", "usr/bin", "usr/sbin") for file in Path(content, folder).glob("*")]
+        assert programs == ["laggard"], f"the image has other programs, a shell perhaps: {programs}"
+        make_workload_image(podman.command, work, "localhost/workload:test")
         watch(podman, pod, work)
 
 
@@ -185,12 +149,7 @@ def watch(podman: Podman, pod: stage.Json, work: Path) -> None:
     with podman.container("laggard", options_of(pod, work / "node"), "localhost/laggard:test",
                           [*container["args"], *stage.QUICK], output) as laggard:
         stage.eventually(lines, "laggard has started")
-        status = status_of(laggard)
-        assert int(status["CapEff"], 16) == 0 and int(status["CapPrm"], 16) == 0, f"capabilities are left: {status['CapEff']}"
-        assert set(status["Uid"].split()) == {"65534"}, f"it is not nobody: {status['Uid']}"
-        assert status["NoNewPrivs"] == "1"
-        assert any(line.split()[4] == "/" and "ro" in line.split()[5].split(",")
-                   for line in Path(f"/proc/{laggard}/mountinfo").read_text().splitlines()), "its root can be written"
+        check_privileges(laggard)
 
         kubelet_like = ["--cgroup-parent", f"/kubepods/besteffort/pod{pod_uid}"]
         with podman.container("reader", kubelet_like, "localhost/workload:test",
@@ -209,9 +168,7 @@ def watch(podman: Podman, pod: stage.Json, work: Path) -> None:
             said = {key: finding.get(key) for key in expected}
             assert said == expected, f"expected {expected}, found {said}"
             assert Path(f"/proc/{reader}/ns/net").readlink() != Path(f"/proc/{laggard}/ns/net").readlink()
-        peak, resident = peak_memory_bytes(laggard), status_of(laggard)["VmRSS"].strip()
-        print(f"memory: {resident} resident, at most {peak / 2**20:.1f} MiB with the kernel's part, limit "
-              f"{container['resources']['limits']['memory']}")
+        print(f"memory: {memory_of(laggard)}, of {container['resources']['limits']['memory']}")
     assert lines()[-1]["event.name"] == "laggard.agent.stopped"
     stage.check_schema(lines())
 
