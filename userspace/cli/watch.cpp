@@ -10,6 +10,7 @@
 #include "cli/service_manager.h"
 #include "cli/session.h"
 #include "output/escape.h"
+#include "output/metrics_publisher.h"
 #include "source/recording.h"
 
 namespace laggard::cli {
@@ -38,6 +39,12 @@ bool tell_of_pairs(const Options& options, LiveSetup& setup, Session& session)
   }
   return goes_on;
 }
+
+// --metrics and --metrics-textfile.
+struct Numbers {
+  std::unique_ptr<output::MetricsPublisher> publisher;
+  output::Metrics counted;
+};
 
 // Live ticks through a session; into a recording as well where there is one. After each `ticked`.
 int observe(const Options& options, LiveSetup& setup, const StopSignals& signals, Session& session,
@@ -99,6 +106,18 @@ int run_watch(const Options& options)
     heartbeat = std::move(*opened);
   }
   ServiceManager service_manager = ServiceManager::from_environment();
+  std::optional<Numbers> numbers;
+  const auto no_numbers = [](const Error& error) {
+    std::fprintf(stderr, "laggard: %s\n", output::visible(error.message()).c_str());
+    return kCannotObserve;
+  };
+  // Before anything takes time, and with the privileges that a low port needs.
+  if (options.metrics || !options.metrics_textfile.empty()) {
+    auto publisher = output::MetricsPublisher::open(options.metrics, options.metrics_textfile);
+    if (!publisher)
+      return no_numbers(publisher.error());
+    numbers.emplace(std::move(*publisher), output::Metrics{{}});
+  }
   auto setup = open_live(options);
   if (!setup)
     return cannot(setup.error());
@@ -110,8 +129,20 @@ int run_watch(const Options& options)
   auto sink = output::make_sink(sink_options(options), setup->observer);
   sink->give_up_when(signals->fd());
   Session session{options, setup->observer, std::move(sink)};
+  if (numbers) {
+    numbers->counted = output::Metrics{setup->observer};
+    session.count_in(&numbers->counted);
+    if (auto begun = numbers->publisher->start(numbers->counted); !begun)
+      return no_numbers(begun.error());
+    if (options.metrics)
+      std::fprintf(stderr, "laggard: metrics at %s\n", numbers->publisher->url().c_str());
+  }
   std::string reason;
   const auto ticked = [&] {
+    if (numbers) {
+      numbers->counted.programs(setup->source->program_runs());
+      numbers->publisher->publish(numbers->counted);
+    }
     service_manager.ticked(fmt::format("{} findings open, {} sockets", session.counts().open, session.sockets_tracked()));
     if (!heartbeat)
       return;
@@ -122,6 +153,8 @@ int run_watch(const Options& options)
   };
   const int exit_code = observe(options, *setup, *signals, session, nullptr, ticked, reason);
   service_manager.stopping();
+  if (numbers)
+    numbers->publisher->publish(numbers->counted);
   return exit_code;
 }
 
