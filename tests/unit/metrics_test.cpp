@@ -83,6 +83,35 @@ TEST(Metrics, AFindingThatBecomesCriticalIsOpenAsThatOnly)
   EXPECT_THAT(metrics.text({}), says("laggard_findings_open{kind=\"slow-reader\",severity=\"critical\"} 0"));
 }
 
+TEST(Metrics, NamespacesAreToldApartUpToAHundred)
+{
+  Metrics metrics{{}};
+  for (std::uint64_t i = 1; i <= 103; i++) {
+    detect::Finding opened = finding(i, Phase::Opened);
+    opened.process.workload.k8s_namespace_name = "team-" + std::to_string(i);
+    metrics.finding(opened);
+  }
+  EXPECT_THAT(metrics.text({}), AllOf(says("laggard_findings_open{kind=\"slow-reader\",severity=\"warning\",namespace=\"team-100\"} 1"),
+                                      says("laggard_findings_opened_total{kind=\"slow-reader\",severity=\"warning\",namespace=\"other\"} 3"),
+                                      says("laggard_findings_open{kind=\"slow-reader\",severity=\"warning\"} 0"), Not(HasSubstr("team-101"))));
+  detect::Finding resolved = finding(103, Phase::Resolved);
+  resolved.process.workload.k8s_namespace_name = "team-103";
+  metrics.finding(resolved);
+  EXPECT_THAT(metrics.text({}), AllOf(says("laggard_findings_open{kind=\"slow-reader\",severity=\"warning\",namespace=\"other\"} 2"),
+                                      says("laggard_findings_resolved_total{kind=\"slow-reader\",resolution=\"drained\",namespace=\"other\"} 1")));
+}
+
+TEST(Metrics, AFindingWhosePodIsKnownLaterIsOpenThereOnly)
+{
+  Metrics metrics{{}};
+  metrics.finding(finding(7, Phase::Opened));
+  detect::Finding updated = finding(7, Phase::Updated);
+  updated.process.workload.k8s_namespace_name = "shop";
+  metrics.finding(updated);
+  EXPECT_THAT(metrics.text({}), AllOf(says("laggard_findings_open{kind=\"slow-reader\",severity=\"warning\"} 0"),
+                                      says("laggard_findings_open{kind=\"slow-reader\",severity=\"warning\",namespace=\"shop\"} 1")));
+}
+
 TEST(Metrics, ATickBringsRecordsLossesAndTheCostOfASweep)
 {
   Metrics metrics{{}};

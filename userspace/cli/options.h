@@ -21,14 +21,18 @@ namespace laggard::cli {
 enum ExitCode : int {
   kObserved = 0,
   kFindings = 1,
+  kUnhealthy = 1,  // health
   kUsage = 2,
   kCannotObserve = 3,
   kIncomplete = 4,
   kInternalError = 70,
 };
 
-enum class Command : std::uint8_t { Watch, Snapshot, Record, Replay, Explain, Doctor };
+enum class Command : std::uint8_t { Watch, Snapshot, Record, Replay, Explain, Doctor, Health };
 enum class OutputChoice : std::uint8_t { Auto, Text, Json, Logfmt };
+
+// Where health looks if nothing else is said.
+inline constexpr const char* kDefaultHeartbeat = "/run/laggard/heartbeat";
 
 struct Options {
   Command command = Command::Watch;
@@ -44,7 +48,10 @@ struct Options {
   std::uint64_t loss_limit = 1000;
   std::optional<output::ListenAddress> metrics;
   std::string metrics_textfile;  // empty: none
+  bool command_lines = false;
   bool keep_privileges = false;
+  std::string heartbeat;            // watch: none where empty
+  std::optional<Duration> max_age;  // health
   bool everything = false;  // snapshot: idle sockets too
   bool verbose = false;     // doctor: the kernel's own words
   std::map<std::string, std::string> hooks;

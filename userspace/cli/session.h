@@ -39,6 +39,7 @@ class Session {
   bool wants_holders() const { return detector_.wants_holders(); }
   const std::optional<model::ProcessId>& wants_attribution() const { return detector_.wants_attribution(); }
   const detect::Counts& counts() const { return detector_.counts(); }
+  std::size_t sockets_tracked() const { return model_.connections().size(); }
   std::uint64_t ticks() const { return ticks_; }
   std::uint64_t missing_ticks() const { return missing_ticks_; }  // between the first and the last
   const std::string& error() const { return error_; }  // a tick that could not be decoded, or what cannot_see() said

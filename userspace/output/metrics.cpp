@@ -98,7 +98,7 @@ std::string Metrics::bounded_namespace(const std::string& name)
 
 void Metrics::finding(const detect::Finding& finding)
 {
-  const std::string k8s_namespace = bounded_namespace({});
+  const std::string k8s_namespace = bounded_namespace(finding.process.workload.k8s_namespace_name);
   if (const auto known = is_open_.find(finding.id); known != is_open_.end()) {
     open_[known->second]--;
     is_open_.erase(known);

@@ -11,6 +11,7 @@
 #include "source/live/attribution.h"
 #include "source/live/loader.h"
 #include "source/live/pair_probe.h"
+#include "source/live/workload_teller.h"
 
 namespace laggard::source::live {
 
@@ -34,6 +35,7 @@ struct LiveOptions {
   std::vector<std::string_view> feeds;  // empty: all
   Duration pools_period{};              // how often idle connections are looked at; 0: never
   PairOptions pairs;                    // none: no probes
+  bool command_lines = false;           // tell those of processes: there may be secrets in them
 };
 
 class LiveSource {
@@ -59,6 +61,7 @@ class LiveSource {
   Attribution* attribution() { return attribution_.get(); }  // null: none runs
   bool can_attribute() const { return plan_.has("growth") && !attribution_refused_; }
 
+  const WorkloadTeller& workloads() const { return workloads_; }
   PairProbe* pairs() { return pairs_.get(); }  // null: none were asked for
 
   // Of the programs that are always there, as of the last tick.
@@ -91,6 +94,7 @@ class LiveSource {
   Pacer holders_pacer_;
   Pacer pairs_pacer_;
   Pacer programs_pacer_;
+  WorkloadTeller workloads_;
   Duration pools_period_;
   MonoTime pools_due_;
 };
