@@ -9,8 +9,8 @@ BUILD_PACKAGES=(g++ cmake ninja-build pkg-config clang llvm bpftool libbpf-dev l
 TEST_PACKAGES=(libgtest-dev libgmock-dev libclang-rt-14-dev iproute2 qemu-system-x86 cpio
   busybox-static shellcheck systemtap-sdt-dev scdoc)
 # shellcheck disable=SC2034
-DEPLOY_PACKAGES=(python3 python3-jsonschema mmdebstrap dpkg-dev podman crun groff-base zsh fish prometheus
-  prometheus-node-exporter)
+DEPLOY_PACKAGES=(python3 python3-jsonschema python3-yaml mmdebstrap dpkg-dev lintian podman crun npm groff-base zsh fish
+  prometheus prometheus-node-exporter postgresql util-linux)
 # shellcheck disable=SC2034
 SCENARIO_PACKAGES=(nginx-light haproxy redis-server redis-tools postgresql curl wget iperf3 wrk socat nodejs python3 iproute2
   util-linux procps)

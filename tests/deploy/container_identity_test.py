@@ -1,59 +1,52 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""A lagging program in a real container is reported with its container id; with its pod, namespace and container name
-where cgroup and log directory look like a kubelet's. Both containers have network namespaces of their own."""
+"""laggard on the host reports a slow reader in a real container with the container's id; where cgroup and log names look
+like a kubelet's, with pod, namespace and container name, too. Each has a network namespace of its own."""
 from __future__ import annotations
 
-import subprocess
 import uuid
 from pathlib import Path
 
-from containers import Podman, copy_program
-from stage import LAGGARD, QUICK, WORKLOAD, Json, check_schema, eventually, lines_of, require_observer, run, started
+import containers
+import stage
+from containers import Podman, make_workload_image, name_log
+
+SLOW = ["slow-reader", "--bite", "1024", "--every", "50ms", "--rate", "1000000", "--lifetime", "90"]
 
 
 def test(work: Path) -> None:
-    require_observer()
-    root = work / "root"
-    for directory in ("proc", "dev", "sys", "etc", "run", "tmp"):
-        (root / directory).mkdir(parents=True)
-    copy_program(WORKLOAD, root)
-    podman = Podman(work)
+    stage.require("podman", "crun", "ldd", "strip", "unshare")
+    stage.require_observer()
     uid = str(uuid.uuid4())
-    logs = work / "log"
-    pod_logs = logs / f"pods/shop_cart-0_{uid}/web"
-    pod_logs.mkdir(parents=True)
-    (logs / "containers").mkdir()
-    slow = ["/workload", "slow-reader", "--bite", "1024", "--every", "50ms", "--rate", "1000000", "--lifetime", "90"]
+    (work / "var/log/pods").mkdir(parents=True)
+    (work / "var/log/containers").mkdir()
     output = work / "laggard.ndjson"
-    options = ["--network", "none"]
-    tag = uid[:8]
-    with podman.running(f"plain-{tag}", options, ["--rootfs", root], slow) as plain, \
-            podman.running(f"pod-{tag}", [*options, "--cgroup-parent", f"/kubepods/besteffort/pod{uid}"], ["--rootfs", root], slow) as pod:
-        (pod_logs / "0.log").touch()
-        (logs / f"containers/cart-0_shop_web-{pod}.log").symlink_to(f"/var/log/pods/shop_cart-0_{uid}/web/0.log")
-        # Nothing else is different in there: laggard reads /proc, /sys/fs/cgroup and /var/log as everywhere.
-        elsewhere = ["unshare", "-m", "sh", "-c", 'mount --bind "$0" /var/log && exec "$@"', logs]
-        with output.open("w") as file, started([*elsewhere, LAGGARD, "--output", "json", *QUICK, "--lag", "500ms"], stdout=file):
+    # Nothing else is different in there: laggard reads /proc, /sys/fs/cgroup and /var/log as everywhere.
+    laggard = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /var/log && exec "$@"', work / "var/log",
+               stage.LAGGARD, "--output", "json", "--command-line", *stage.QUICK]
+    pod_cgroup = ["--cgroup-parent", f"/kubepods/besteffort/pod{uid}"]
+    with Podman(work) as podman:
+        make_workload_image(podman.command, work, "localhost/workload:test")
+        with podman.container("plain", [], "localhost/workload:test", SLOW, work / "plain.out") as plain, \
+                podman.container("pod", pod_cgroup, "localhost/workload:test", SLOW, work / "pod.out") as pod:
+            ids = {pid: podman.run("inspect", "--format", "{{.Id}}", name) for pid, name in ((plain, "plain"), (pod, "pod"))}
+            names = name_log(work, ids[pod], uid)
+            with output.open("w") as file, stage.started(laggard, stdout=file):
 
-            def findings() -> list[Json]:
-                return [line for line in lines_of(output.read_text()) if line["event.name"] == "laggard.finding.opened"]
+                def of(pid: int) -> stage.Json | None:
+                    complete = stage.lines_of(output.read_text().rpartition("\n")[0])
+                    return next((line for line in complete if line["event.name"] == "laggard.finding.opened"
+                                 and line.get("process.pid") == pid), None)
 
-            def of(container: str) -> Json | None:
-                return next((line for line in findings() if line.get("container.id") == container), None)
-
-            alone = eventually(lambda: of(plain), "the slow reader in the container is reported")
-            in_pod = eventually(lambda: of(pod), "the slow reader in the pod is reported")
-    check_schema(lines_of(output.read_text()))
-    assert alone["container.runtime.name"] == "podman" and "k8s.pod.name" not in alone, alone
-    assert alone["laggard.finding.kind"] == "slow-reader" and alone["process.vpid"] == 1, alone
-    expected = {"k8s.namespace.name": "shop", "k8s.pod.name": "cart-0", "k8s.pod.uid": uid, "k8s.container.name": "web"}
-    assert {key: in_pod.get(key) for key in expected} == expected, in_pod
+                alone = stage.eventually(lambda: of(plain), "the slow reader in the container is reported")
+                in_pod = stage.eventually(lambda: of(pod), "the slow reader in the pod is reported")
+    print(f"{alone['message']}\n{in_pod['message']}")
+    stage.check_schema(stage.lines_of(output.read_text()))
+    assert alone["container.id"] == ids[plain] and alone["container.runtime.name"] == "podman" and "k8s.pod.name" not in alone, alone
+    assert {key: in_pod.get(key) for key in ["container.id", *names]} == {"container.id": ids[pod], **names}, in_pod
+    assert alone["process.command_line"].endswith(" ".join(["workload", *SLOW])), alone
     assert in_pod["laggard.socket.netns"] != alone["laggard.socket.netns"]
-    # Whoever has no such names on this host still gets the uid that the cgroup says, and it is said what is missing.
-    print(f"plain: {alone['message']}\npod:   {in_pod['message']}")
-    text = subprocess.run([LAGGARD, "snapshot", "--output", "json"], capture_output=True, text=True, timeout=60).stdout
-    check_schema(lines_of(text))
 
 
-run(test)
+if __name__ == "__main__":
+    containers.hide_unified_cgroup()
+    stage.run(test)

@@ -236,12 +236,13 @@ void add_common(CLI::App& app, Options& o)
                                "do not report findings below: warning, critical", "SEVERITY");
   add_parsed(app, "--max-cpu", o.max_cpu, positive_share, "look less often rather than use more of one core", "1%");
   add_parsed(app, "--loss-limit", o.loss_limit, parse_count, "leave with 4 if more records than this were lost", "1000");
-  add_parsed(app, "--metrics", o.metrics, output::parse_listen_address, "watch: metrics for Prometheus over HTTP", "")
-      ->option_text("[ADDRESS:]PORT");
-  app.add_option("--metrics-textfile", o.metrics_textfile, "watch: the same as a file for node_exporter, NAME.prom; renewed every 5 s")
-      ->option_text("FILE");
   app.add_flag("--command-line", o.command_lines, "say the command lines of processes too: there may be secrets in them");
   app.add_option("--heartbeat", o.heartbeat, "watch: say in this file at each tick that the main loop turns; health: look there")
+      ->type_name("FILE")
+      ->option_text("FILE");
+  add_parsed(app, "--metrics", o.metrics, output::parse_listen_address, "watch: metrics for Prometheus over HTTP; 9464 is 127.0.0.1:9464", "")
+      ->option_text("ADDRESS:PORT");
+  app.add_option("--metrics-textfile", o.metrics_textfile, "watch: the same as a file for node_exporter, NAME.prom; renewed every 5 s")
       ->type_name("FILE")
       ->option_text("FILE");
   app.add_flag("--keep-privileges", o.keep_privileges, "do not become nobody after loading");

@@ -46,9 +46,9 @@ struct Options {
   std::optional<detect::Severity> fail_on;
   double max_cpu = 0.01;
   std::uint64_t loss_limit = 1000;
+  bool command_lines = false;
   std::optional<output::ListenAddress> metrics;
   std::string metrics_textfile;  // empty: none
-  bool command_lines = false;
   bool keep_privileges = false;
   std::string heartbeat;            // watch: none where empty
   std::optional<Duration> max_age;  // health

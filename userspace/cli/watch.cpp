@@ -96,14 +96,6 @@ int observe(const Options& options, LiveSetup& setup, const StopSignals& signals
 
 int run_watch(const Options& options)
 {
-  // Before anything takes time, and with the privileges that a low port needs.
-  std::unique_ptr<output::MetricsPublisher> publisher;
-  if (options.metrics || !options.metrics_textfile.empty()) {
-    auto opened = output::MetricsPublisher::open(options.metrics, options.metrics_textfile);
-    if (!opened)
-      return cannot_publish(opened.error());
-    publisher = std::move(*opened);
-  }
   std::optional<Heartbeat> heartbeat;
   if (!options.heartbeat.empty()) {
     auto opened = Heartbeat::open(options.heartbeat, options.interval);
@@ -114,6 +106,14 @@ int run_watch(const Options& options)
     heartbeat = std::move(*opened);
   }
   ServiceManager service_manager = ServiceManager::from_environment();
+  std::unique_ptr<output::MetricsPublisher> publisher;
+  // Before anything takes time, and with the privileges that a low port needs.
+  if (options.metrics || !options.metrics_textfile.empty()) {
+    auto opened = output::MetricsPublisher::open(options.metrics, options.metrics_textfile);
+    if (!opened)
+      return cannot_publish(opened.error());
+    publisher = std::move(*opened);
+  }
   auto setup = open_live(options);
   if (!setup)
     return cannot(setup.error());
@@ -148,9 +148,9 @@ int run_watch(const Options& options)
     }
   };
   const int exit_code = observe(options, *setup, *signals, session, nullptr, ticked, reason);
+  service_manager.stopping();
   if (publisher)
     publisher->publish(metrics);
-  service_manager.stopping();
   return exit_code;
 }
 

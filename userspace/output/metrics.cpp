@@ -83,7 +83,7 @@ Metrics::Metrics(model::Observer observer) : observer_(std::move(observer))
   }
   for (const model::Transport transport : {model::Transport::Tcp, model::Transport::Udp})
     tracked_[transport] = 0;
-  for (const char* record : {"socket", "gone", "holder", "process", "pooled", "growth", "pair"})
+  for (const char* record : {"socket", "gone", "holder", "process", "pooled", "growth", "pair", "workload"})
     records_[record] = 0;
 }
 
@@ -132,6 +132,7 @@ void Metrics::tick(const model::Tick& tick, const model::Model& model)
   records_["pooled"] += tick.pooled.size();
   records_["growth"] += tick.growths.size();
   records_["pair"] += tick.pairs.size();
+  records_["workload"] += tick.workloads.size();
   sweep_period_ = tick.sweep_period;
   if (!tick.swept)
     return;
