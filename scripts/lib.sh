@@ -9,7 +9,7 @@ BUILD_PACKAGES=(g++ cmake ninja-build pkg-config clang llvm bpftool libbpf-dev l
 TEST_PACKAGES=(libgtest-dev libgmock-dev libclang-rt-14-dev iproute2 qemu-system-x86 cpio
   busybox-static shellcheck systemtap-sdt-dev)
 # shellcheck disable=SC2034
-DEPLOY_PACKAGES=(python3 python3-jsonschema python3-yaml postgresql iproute2 util-linux)
+DEPLOY_PACKAGES=(python3 python3-jsonschema python3-yaml iproute2 util-linux)
 # shellcheck disable=SC2034
 SCENARIO_PACKAGES=(nginx-light haproxy redis-server redis-tools postgresql curl wget iperf3 wrk socat nodejs python3 iproute2
   util-linux procps)

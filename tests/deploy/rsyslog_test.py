@@ -19,13 +19,14 @@ def test(work: Path) -> None:
     (work / "spool").mkdir()
     (work / "rsyslog.conf").write_text(f'global(workDirectory="{work}/spool")\n'
                                        f'include(file="{collectors.CONFIGURATIONS}/rsyslog.conf")\n')
-    command = [rsyslog.path("/usr/sbin/rsyslogd"), "-n", "-M", rsyslog.path("/usr/lib/x86_64-linux-gnu/rsyslog"),
-               "-f", work / "rsyslog.conf", "-i", work / "pid"]
+    modules = next(rsyslog.path("/usr/lib").glob("*/rsyslog/mmjsonparse.so")).parent
+    command = [rsyslog.path("/usr/sbin/rsyslogd"), "-n", "-M", modules, "-f", work / "rsyslog.conf",
+               "-i", work / "pid"]
     with collectors.collector(logs, command, rsyslog.environment):
         lines = collectors.observe(work, logs)
         sent = [json.loads(line) for line in lines]
         collectors.check_variety(sent)
-        received = collectors.arrived(logs / "laggard-collected.ndjson", 2 * len(lines))  # the file's and the pod's
+        collectors.arrived(logs / "laggard-collected.ndjson", 2 * len(lines))  # the file's and the pod's
 
         # A rotation by copytruncate, as logrotate.conf does it.
         (logs / "laggard/laggard.ndjson").write_text("")
