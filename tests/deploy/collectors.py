@@ -111,6 +111,12 @@ def arrived(file: Path, count: int) -> list[Json]:
     return records
 
 
+def kept_text(logs: Path) -> str:
+    """What was no JSON."""
+    file = logs / "laggard-not-json.log"
+    return stage.eventually(lambda: file.exists() and file.read_text(), "the text line is kept")
+
+
 def in_order(records: Iterable[Json]) -> list[Json]:
     """Two sources of a collector come in any order."""
     return sorted(records, key=lambda record: json.dumps(record, sort_keys=True))
