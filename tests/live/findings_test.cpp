@@ -3,6 +3,8 @@
 // innocent. Guilty ones must be named in time and with the right numbers, innocent ones never.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/capability.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -372,6 +374,21 @@ TEST(Rights, root_becomes_nobody_and_findings_still_arrive)
   ASSERT_TRUE(observer.wait_for_finding("stalled-reader", program.pid()));
   EXPECT_EQ(status_of(observer.child().pid(), "CapEff"), "0000000000000000");
   EXPECT_EQ(status_of(observer.child().pid(), "Uid").substr(0, 5), "65534");
+}
+
+TEST(Rights, root_of_a_container_that_may_not_become_nobody_keeps_its_number_and_no_capability)
+{
+  LAGGARD_NEEDS_BPF();
+  Observer observer{{"watch", "--stall", "2s", "--hold", "2s"}, [] {
+    for (int capability = 0; ::prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; capability++)
+      if (capability != CAP_BPF && capability != CAP_PERFMON && ::prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0)
+        ::_exit(126);
+  }};
+  observer.wait_started();
+  Workload program({"never-reads"});
+  ASSERT_TRUE(observer.wait_for_finding("stalled-reader", program.pid()));
+  EXPECT_EQ(status_of(observer.child().pid(), "CapPrm"), "0000000000000000");
+  EXPECT_EQ(status_of(observer.child().pid(), "NoNewPrivs"), "1");
 }
 
 TEST(Rights, without_capabilities_it_says_so_and_leaves_with_3)

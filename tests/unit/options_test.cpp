@@ -101,6 +101,8 @@ TEST(Options, EveryCommandIsKnown)
 {
   EXPECT_EQ(options({"watch"}).command, Command::Watch);
   EXPECT_EQ(options({"doctor"}).command, Command::Doctor);
+  EXPECT_EQ(options({"health", "--max-age", "7s"}).max_age, 7s);
+  EXPECT_EQ(options({"health", "--heartbeat", "/x"}).heartbeat, "/x");
   EXPECT_EQ(options({"snapshot"}).command, Command::Snapshot);
   EXPECT_TRUE(options({"snapshot", "--all"}).everything);
   EXPECT_EQ(options({"record", "file"}).command, Command::Record);

@@ -12,5 +12,6 @@ int run_record(const Options& options);
 int run_replay(const Options& options);
 int run_explain(const Options& options);
 int run_doctor(const Options& options);
+int run_health(const Options& options);
 
 }  // namespace laggard::cli

@@ -24,6 +24,7 @@ int main(int argc, char** argv)
       case Command::Replay: return run_replay(*parsed.options);
       case Command::Explain: return run_explain(*parsed.options);
       case Command::Doctor: return run_doctor(*parsed.options);
+      case Command::Health: return run_health(*parsed.options);
     }
   } catch (const std::exception& error) {
     std::fprintf(stderr, "laggard: internal error: %s\n", error.what());

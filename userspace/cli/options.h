@@ -11,6 +11,7 @@
 #include "base/time.h"
 #include "detect/detector.h"
 #include "detect/thresholds.h"
+#include "output/metrics_endpoint.h"
 #include "output/sink.h"
 #include "source/pair_spec.h"
 
@@ -20,14 +21,18 @@ namespace laggard::cli {
 enum ExitCode : int {
   kObserved = 0,
   kFindings = 1,
+  kUnhealthy = 1,  // health
   kUsage = 2,
   kCannotObserve = 3,
   kIncomplete = 4,
   kInternalError = 70,
 };
 
-enum class Command : std::uint8_t { Watch, Snapshot, Record, Replay, Explain, Doctor };
+enum class Command : std::uint8_t { Watch, Snapshot, Record, Replay, Explain, Doctor, Health };
 enum class OutputChoice : std::uint8_t { Auto, Text, Json, Logfmt };
+
+// Where health looks if nothing else is said.
+inline constexpr const char* kDefaultHeartbeat = "/run/laggard/heartbeat";
 
 struct Options {
   Command command = Command::Watch;
@@ -41,7 +46,12 @@ struct Options {
   std::optional<detect::Severity> fail_on;
   double max_cpu = 0.01;
   std::uint64_t loss_limit = 1000;
+  bool command_lines = false;
+  std::optional<output::ListenAddress> metrics;
+  std::string metrics_textfile;  // empty: none
   bool keep_privileges = false;
+  std::string heartbeat;            // watch: none where empty
+  std::optional<Duration> max_age;  // health
   bool everything = false;  // snapshot: idle sockets too
   bool verbose = false;     // doctor: the kernel's own words
   std::map<std::string, std::string> hooks;

@@ -99,14 +99,18 @@ Result<void> drop_privileges(std::span<const int> keep)
 {
   capng_get_caps_process();
   std::vector<unsigned> kept;
+  const auto permitted = [](int capability) {
+    return capng_have_capability(CAPNG_PERMITTED, static_cast<unsigned>(capability)) == 1;
+  };
   for (int capability : keep)
-    if (capng_have_capability(CAPNG_PERMITTED, static_cast<unsigned>(capability)) == 1)
+    if (permitted(capability))
       kept.push_back(static_cast<unsigned>(capability));
+  const bool may_become_nobody = ::geteuid() == 0 && permitted(CAP_SETUID) && permitted(CAP_SETGID);
   capng_clear(CAPNG_SELECT_ALL);
   for (unsigned capability : kept)
     capng_update(CAPNG_ADD, static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED), capability);
   int result = 0;
-  if (::geteuid() == 0)
+  if (may_become_nobody)
     result = capng_change_id(kNobody, kNobody, static_cast<capng_flags_t>(CAPNG_DROP_SUPP_GRP));
   else
     result = capng_apply(CAPNG_SELECT_CAPS);

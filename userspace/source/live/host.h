@@ -34,7 +34,8 @@ HostFacts host_facts();
 // The one reason that makes loading hopeless, with the next step; empty: try.
 std::string obstacle_to_loading();
 
-// Gives up every capability but those to `keep` (CAP_* numbers; what is not there is not missed) and becomes nobody. For good.
+// Gives up every capability but those to `keep` (CAP_* numbers; what is not there is not missed), and becomes nobody where
+// it is root with CAP_SETUID and CAP_SETGID: a container's root without them stays root, with no capability. For good.
 Result<void> drop_privileges(std::span<const int> keep);
 
 }  // namespace laggard::source::live
