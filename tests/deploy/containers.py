@@ -2,6 +2,8 @@
 """What the tests that run containers share: how images are made of what was built here, and looks at a running process."""
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -18,6 +20,39 @@ def podman_in(folder: Path) -> list[str]:
     """podman with a storage of its own. crun, which starts containers on cgroup v1 and without CAP_SYS_RESOURCE, too."""
     return ["podman", "--root", str(folder / "storage"), "--runroot", str(folder / "run"), "--tmpdir", str(folder / "tmp"),
             "--cgroup-manager", "cgroupfs", "--runtime", "crun", "--events-backend", "none"]
+
+
+def leave(folder: Path) -> None:
+    """What podman left running to tidy up ends, and its mounts go, so that the folder can."""
+    def processes() -> list[Path]:
+        found = []
+        for file in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):  # it has ended
+                if f"{folder}/".encode() in file.read_bytes():
+                    found.append(file)
+        return found
+    stage.eventually(lambda: not processes(), "podman's processes have ended", 20)
+    for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+        if (place := line.split()[1]).startswith(f"{folder}/"):
+            subprocess.run(["umount", "-l", place], check=False)
+
+
+def cgroups(path: str) -> list[Path]:
+    """The folders of this cgroup, whether it is there or not: one of v2, or one in each hierarchy of v1."""
+    root = Path("/sys/fs/cgroup")
+    roots = [root] if (root / "cgroup.procs").exists() else [top for top in root.iterdir() if not top.is_symlink()]
+    return [Path(f"{top}{path}") for top in roots if top.is_dir()]
+
+
+def remove_cgroups(path: str) -> None:
+    """With what is below it. Its processes may still be on their way out."""
+    def are_gone() -> bool:
+        for top in cgroups(path):
+            for folder, _, _ in os.walk(top, topdown=False):
+                with contextlib.suppress(OSError):
+                    os.rmdir(folder)
+        return not any(top.exists() for top in cgroups(path))
+    stage.eventually(are_gone, f"the cgroup {path} is gone", 20)
 
 
 def run(command: Sequence[str | Path], **options: str | Path | dict[str, str]) -> str:
@@ -38,10 +73,14 @@ def make_laggard_image(podman: Sequence[str], work: Path, tag: str) -> None:
     assert size < MAX_IMAGE_BYTES
 
 
-def make_workload_image(podman: Sequence[str], work: Path, tag: str) -> None:
-    run([DEPLOY / "container/collect", stage.WORKLOAD, work / "workload"])
-    shutil.make_archive(str(work / "workload"), "tar", work / "workload")
-    run([*podman, "import", "--change", 'ENTRYPOINT ["/usr/bin/workload"]', work / "workload.tar", tag])
+def make_image(podman: Sequence[str], work: Path, tag: str, command: Sequence[str | Path]) -> None:
+    """Holds the program that the command begins with, and what it needs."""
+    program = Path(command[0])
+    folder = work / f"image-of-{program.name}"
+    run([DEPLOY / "container/collect", program, folder])
+    shutil.make_archive(str(folder), "tar", folder)
+    entrypoint = json.dumps([f"/usr/bin/{program.name}", *map(str, command[1:])])
+    run([*podman, "import", "--change", f"ENTRYPOINT {entrypoint}", f"{folder}.tar", tag])
 
 
 def status_of(pid: int) -> dict[str, str]:
@@ -64,7 +103,7 @@ def memory_of(pid: int) -> str:
     peak = 0
     for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
-        for file in (f"/sys/fs/cgroup/memory{path}/memory.max_usage_in_bytes", f"/sys/fs/cgroup{path}/memory.peak"):
-            if controllers in ("", "memory") and Path(file).exists():
-                peak = max(peak, int(Path(file).read_text()))
+        file = Path(f"/sys/fs/cgroup/memory{path}/memory.max_usage_in_bytes" if controllers == "memory" else f"/sys/fs/cgroup{path}/memory.peak")
+        if controllers in ("memory", "") and file.exists():
+            peak = int(file.read_text())
     return f"{status_of(pid)['VmRSS']} resident, at most {peak / 2**20:.1f} MiB in its cgroup"

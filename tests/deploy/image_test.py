@@ -17,7 +17,7 @@ from pathlib import Path
 
 import containers
 import stage
-from containers import check_privileges, make_laggard_image, make_workload_image, memory_of, podman_in
+from containers import check_privileges, make_image, make_laggard_image, memory_of, podman_in
 
 NAMESPACE, POD, CONTAINER = "shop", "feed-reader-7c9d8b6f5-x2x8q", "reader"
 NODE = "node-17"
@@ -34,19 +34,7 @@ class Podman:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """What it left running to tidy up ends, and its mounts go, so that the folder can."""
-        stage.eventually(lambda: not self.processes(), "podman's processes have ended", 20)
-        for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
-            if (place := line.split()[1]).startswith(f"{self.folder}/"):
-                subprocess.run(["umount", "-l", place], check=False)
-
-    def processes(self) -> list[Path]:
-        found = []
-        for file in Path("/proc").glob("[0-9]*/cmdline"):
-            with contextlib.suppress(OSError):  # it has ended
-                if f"{self.folder}/".encode() in file.read_bytes():
-                    found.append(file)
-        return found
+        containers.leave(self.folder)
 
     def run(self, *words: str | Path) -> str:
         return containers.run([*self.command, *words])
@@ -56,7 +44,7 @@ class Podman:
         """The container's first process, in the host's pid namespace."""
         # Without CAP_SYS_RESOURCE a limit above ours cannot be set.
         limits = ["--ulimit", "nofile=1000:1000", "--ulimit", "nproc=30000:30000"]
-        command = [*self.command, "run", "--rm", "--interactive", "--name", name, "--network", "none", *limits, *options, image, *arguments]
+        command = [*self.command, "run", "--rm", "--name", name, "--network", "none", *limits, *options, image, *arguments]
         with output.open("w") as out, Path(f"{output}.errors").open("w") as errors, \
                 stage.started(command, stdout=out, stderr=errors) as process:
             def pid() -> int:
@@ -64,7 +52,11 @@ class Podman:
                     raise stage.Failed(f"{name} ended: {Path(errors.name).read_text().strip()}")
                 state = subprocess.run([*self.command, "inspect", "--format", "{{.State.Pid}}", name], capture_output=True, text=True)
                 return int(state.stdout) if state.returncode == 0 else 0
-            yield stage.eventually(pid, f"{name} runs")
+            try:
+                yield stage.eventually(pid, f"{name} runs")
+            finally:
+                if process.poll() is None:
+                    self.run("stop", name)
 
 
 def options_of(pod: stage.Json, log_folder: Path) -> list[str]:
@@ -88,7 +80,7 @@ def options_of(pod: stage.Json, log_folder: Path) -> list[str]:
     assert not security, f"this test does not know {security}"
 
     assert pod["hostPID"] is True
-    options += ["--pid", "host"]
+    options += ["--pid", "host", "--stop-timeout", str(pod["terminationGracePeriodSeconds"])]
     limits = container["resources"]["limits"]
     options += ["--memory", limits["memory"].removesuffix("i"), "--cpus", str(int(limits["cpu"].removesuffix("m")) / 1000)]
     for variable in container["env"]:
@@ -118,6 +110,16 @@ def name_log(log_folder: Path, container_id: str, pod_uid: str) -> None:
     link.symlink_to(str(file).removeprefix(str(log_folder)))
 
 
+@contextlib.contextmanager
+def cgroup(path: str) -> Iterator[str]:
+    """For a container to be put below: podman makes it, and leaves it behind, with its parents."""
+    yield path
+    containers.remove_cgroups(path)
+    for place in (place for parent in Path(path).parents for place in containers.cgroups(str(parent)) if str(parent) != "/"):
+        with contextlib.suppress(OSError):  # not there; or another's pods are in it
+            place.rmdir()
+
+
 def test(work: Path) -> None:
     stage.require("podman", "crun", "ldd", "strip")
     stage.require_observer()
@@ -132,7 +134,7 @@ def test(work: Path) -> None:
         content = podman.run("image", "mount", "localhost/laggard:test")
         programs = [file.name for folder in ("bin", "sbin", "usr/bin", "usr/sbin") for file in Path(content, folder).glob("*")]
         assert programs == ["laggard"], f"the image has other programs, a shell perhaps: {programs}"
-        make_workload_image(podman.command, work, "localhost/workload:test")
+        make_image(podman.command, work, "localhost/workload:test", [stage.WORKLOAD])
         watch(podman, pod, work)
 
 
@@ -151,9 +153,9 @@ def watch(podman: Podman, pod: stage.Json, work: Path) -> None:
         stage.eventually(lines, "laggard has started")
         check_privileges(laggard)
 
-        kubelet_like = ["--cgroup-parent", f"/kubepods/besteffort/pod{pod_uid}"]
-        with podman.container("reader", kubelet_like, "localhost/workload:test",
-                              ["slow-reader", "--bite", "1024", "--every", "50ms", "--rate", "1000000", "--lifetime", "120"],
+        with cgroup(f"/kubepods/besteffort/pod{pod_uid}") as parent, \
+                podman.container("reader", ["--cgroup-parent", parent, "--stop-timeout", "0"], "localhost/workload:test",
+                              ["slow-reader", "--bite", "1024", "--every", "50ms", "--rate", "1000000", "--no-stdin"],
                               work / "reader.out") as reader:
             container_id = podman.run("inspect", "--format", "{{.Id}}", "reader")
             name_log(work / "node", container_id, pod_uid)
