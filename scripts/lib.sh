@@ -5,11 +5,15 @@
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
 BUILD_PACKAGES=(g++ cmake ninja-build pkg-config clang llvm bpftool libbpf-dev libcli11-dev libfmt-dev libexpected-dev
-  nlohmann-json3-dev libtomlplusplus-dev libzstd-dev libcap-ng-dev libdw-dev libelf-dev nettle-dev)
+  nlohmann-json3-dev libtomlplusplus-dev libzstd-dev libcap-ng-dev libdw-dev libelf-dev nettle-dev prometheus-cpp-dev)
 TEST_PACKAGES=(libgtest-dev libgmock-dev libclang-rt-14-dev iproute2 qemu-system-x86 cpio
-  busybox-static shellcheck systemtap-sdt-dev)
+  busybox-static shellcheck systemtap-sdt-dev scdoc)
 # shellcheck disable=SC2034
-DEPLOY_PACKAGES=(python3 python3-jsonschema python3-yaml podman crun npm)
+DEPLOY_PACKAGES=(python3 python3-jsonschema python3-yaml mmdebstrap dpkg-dev lintian podman crun npm groff-base zsh fish
+  prometheus prometheus-node-exporter postgresql util-linux)
+# shellcheck disable=SC2034
+KUBERNETES_PACKAGES=(python3 python3-jsonschema python3-yaml podman crun golang-go dpkg-dev xz-utils containerd runc etcd-server
+  containernetworking-plugins iptables iproute2 util-linux openssl)
 # shellcheck disable=SC2034
 SCENARIO_PACKAGES=(nginx-light haproxy redis-server redis-tools postgresql curl wget iperf3 wrk socat nodejs python3 iproute2
   util-linux procps)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What json and logfmt promise to a parser: SCHEMA, every line of it.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <fcntl.h>
@@ -147,6 +148,28 @@ TEST(OutputLines, AFindingSaysAllOfTheContract)
   // A double stays one: readers guess the type of a field from the first line.
   EXPECT_TRUE(line["laggard.finding.duration_seconds"].is_number_float());
   EXPECT_TRUE(line["laggard.threshold.hold_seconds"].is_number_float());
+}
+
+TEST(OutputLines, WhereTheProcessRuns)
+{
+  detect::Finding finding = sample_finding();
+  const std::string id = "27e395e006c78c94c556be5c293fb1cac0abee7ad3f402a18c97a8a601c00b89";
+  finding.process.workload = {id, "containerd", "shop", "cart-0", "0f1e2d3c-1111-2222-3333-444455556666", "web", "", ""};
+  const json line = checked(finding);
+  EXPECT_EQ(line["container.id"], id);
+  EXPECT_EQ(line["container.runtime.name"], "containerd");
+  EXPECT_EQ(line["k8s.namespace.name"], "shop");
+  EXPECT_EQ(line["k8s.pod.name"], "cart-0");
+  EXPECT_EQ(line["k8s.pod.uid"], "0f1e2d3c-1111-2222-3333-444455556666");
+  EXPECT_EQ(line["k8s.container.name"], "web");
+  EXPECT_FALSE(line.contains("laggard.systemd.unit"));
+  EXPECT_THAT(line["message"].get<std::string>(), testing::StartsWith("qt-viewer[4121] (pod shop/cart-0/web) 10.0.0.7:52114 <- "));
+  // Nobody holds the socket, and where it is from is known.
+  finding.process = {};
+  finding.process.workload.systemd_unit = "nginx.service";
+  const json nobody = checked(finding);
+  EXPECT_EQ(nobody["laggard.systemd.unit"], "nginx.service");
+  EXPECT_FALSE(nobody.contains("process.pid"));
 }
 
 TEST(OutputLines, CriticalIsErrorAndResolvedSaysWhyAndWhen)

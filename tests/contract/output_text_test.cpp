@@ -42,6 +42,20 @@ TEST(OutputText, LooksAsDesigned)
             "  → the program takes 12 bytes per call from a queue of 24 KiB: read until EAGAIN, or larger blocks\n");
 }
 
+TEST(OutputText, SaysWhereTheProcessRuns)
+{
+  const auto where = [](model::Workload workload) {
+    detect::Finding finding = sample_finding();
+    finding.process.workload = std::move(workload);
+    return lines_of(text_of(finding)).at(1);
+  };
+  const std::string id = "27e395e006c78c94c556be5c293fb1cac0abee7ad3f402a18c97a8a601c00b89";
+  EXPECT_EQ(where({id, "containerd", "shop", "cart-0", "0f1e2d3c-1111-2222-3333-444455556666", "web", "", ""}), "  in pod shop/cart-0/web");
+  EXPECT_EQ(where({id, "", "shop", "cart-0", "", "", "", ""}), "  in pod shop/cart-0, container 27e395e006c7");
+  EXPECT_EQ(where({id, "podman", "", "", "", "", "", ""}), "  in container 27e395e006c7");
+  EXPECT_EQ(where({"", "", "", "", "", "", "serial-getty@\x1bttyS0.service", ""}), "  in serial-getty@\\x1bttyS0.service");
+}
+
 TEST(OutputText, WrapsBetweenWordsAndNeverWithinAQuantity)
 {
   EXPECT_EQ(text_of(sample_finding(), {.columns = 80}),

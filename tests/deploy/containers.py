@@ -7,7 +7,8 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import stage
@@ -20,6 +21,14 @@ def podman_in(folder: Path) -> list[str]:
     """podman with a storage of its own. crun, which starts containers on cgroup v1 and without CAP_SYS_RESOURCE, too."""
     return ["podman", "--root", str(folder / "storage"), "--runroot", str(folder / "run"), "--tmpdir", str(folder / "tmp"),
             "--cgroup-manager", "cgroupfs", "--runtime", "crun", "--events-backend", "none"]
+
+
+def run(command: Sequence[str | Path], **options: str | Path | dict[str, str]) -> str:
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=stage.DEADLINE_SECONDS * 2,
+                          **options)  # type: ignore[call-overload]
+    if done.returncode != 0:
+        raise stage.Failed(f"{' '.join(map(str, command))} failed: {done.stderr.strip()}")
+    return str(done.stdout).strip()
 
 
 def leave(folder: Path) -> None:
@@ -53,14 +62,9 @@ def remove_cgroups(path: str) -> None:
                     os.rmdir(folder)
         return not any(top.exists() for top in cgroups(path))
     stage.eventually(are_gone, f"the cgroup {path} is gone", 20)
-
-
-def run(command: Sequence[str | Path], **options: str | Path | dict[str, str]) -> str:
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=stage.DEADLINE_SECONDS * 2,
-                          **options)  # type: ignore[call-overload]
-    if done.returncode != 0:
-        raise stage.Failed(f"{' '.join(map(str, command))} failed: {done.stderr.strip()}")
-    return str(done.stdout).strip()
+    for parent in (folder for parents in list(Path(path).parents)[:-1] for folder in cgroups(str(parents))):
+        with contextlib.suppress(OSError):  # not there; or there are others in it
+            parent.rmdir()
 
 
 def make_laggard_image(podman: Sequence[str], work: Path, tag: str) -> None:
@@ -81,6 +85,10 @@ def make_image(podman: Sequence[str], work: Path, tag: str, command: Sequence[st
     shutil.make_archive(str(folder), "tar", folder)
     entrypoint = json.dumps([f"/usr/bin/{program.name}", *map(str, command[1:])])
     run([*podman, "import", "--change", f"ENTRYPOINT {entrypoint}", f"{folder}.tar", tag])
+
+
+def make_workload_image(podman: Sequence[str], work: Path, tag: str) -> None:
+    make_image(podman, work, tag, [stage.WORKLOAD])
 
 
 def status_of(pid: int) -> dict[str, str]:
@@ -107,3 +115,68 @@ def memory_of(pid: int) -> str:
         if controllers in ("memory", "") and file.exists():
             peak = int(file.read_text())
     return f"{status_of(pid)['VmRSS']} resident, at most {peak / 2**20:.1f} MiB in its cgroup"
+
+
+class Podman:
+    """With a storage of its own, which is gone with the block."""
+
+    def __init__(self, work: Path) -> None:
+        self.folder = work
+        self.command = podman_in(work)
+        self.cgroups: list[str] = []
+
+    def __enter__(self) -> Podman:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        leave(self.folder)
+        for path in self.cgroups:
+            remove_cgroups(path)
+
+    def run(self, *words: str | Path) -> str:
+        return run([*self.command, *words])
+
+    def pod_cgroup(self, pod_uid: str) -> list[str]:
+        """Options that put a container where a kubelet would. podman leaves that behind: it is removed in the end."""
+        self.cgroups.append(f"/kubepods/besteffort/pod{pod_uid}")
+        return ["--cgroup-parent", self.cgroups[-1]]
+
+    @contextlib.contextmanager
+    def container(self, name: str, options: Sequence[str], image: str, arguments: Sequence[str], output: Path) -> Iterator[int]:
+        """The container's first process, in the host's pid namespace."""
+        # Without CAP_SYS_RESOURCE a limit above ours cannot be set.
+        limits = ["--ulimit", "nofile=1000:1000", "--ulimit", "nproc=30000:30000"]
+        command = [*self.command, "run", "--rm", "--interactive", "--name", name, "--network", "none", *limits, *options, image, *arguments]
+        with output.open("w") as out, Path(f"{output}.errors").open("w") as errors, \
+                stage.started(command, stdout=out, stderr=errors) as process:
+            def pid() -> int:
+                if process.poll() is not None:
+                    raise stage.Failed(f"{name} ended: {Path(errors.name).read_text().strip()}")
+                state = subprocess.run([*self.command, "inspect", "--format", "{{.State.Pid}}", name], capture_output=True, text=True)
+                return int(state.stdout) if state.returncode == 0 else 0
+            try:
+                yield stage.eventually(pid, f"{name} runs")
+            finally:
+                if process.poll() is None:
+                    self.run("stop", name)
+
+
+def name_log(root: Path, container_id: str, pod_uid: str) -> dict[str, str]:
+    """As a kubelet would below `root`; gives the names in it, as laggard says them."""
+    namespace, pod, container = "shop", "feed-reader-7c9d8b6f5-x2x8q", "reader"
+    log = Path(f"/var/log/pods/{namespace}_{pod}_{pod_uid}/{container}/0.log")
+    link = Path(f"{root}/var/log/containers/{pod}_{namespace}_{container}-{container_id}.log")
+    for folder in (Path(f"{root}{log}").parent, link.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    Path(f"{root}{log}").touch()
+    link.symlink_to(log)
+    return {"k8s.namespace.name": namespace, "k8s.pod.name": pod, "k8s.pod.uid": pod_uid, "k8s.container.name": container}
+
+
+def hide_unified_cgroup() -> None:
+    """On a hybrid machine: starts this program again where v2 is out of sight, so that crun takes it for one of v1, as a
+    kubelet does."""
+    unified = Path("/sys/fs/cgroup/unified")
+    if unified.is_mount() and "--own-mounts" not in sys.argv:
+        os.execvp("unshare", ["unshare", "--mount", "--propagation", "private", "sh", "-c",
+                              f"umount -l {unified} && exec \"$@\"", "sh", sys.executable, sys.argv[0], "--own-mounts"])

@@ -116,6 +116,7 @@ class Cluster:
         self.environment = {"PATH": f"{programs}:{PATH}", "HOME": str(work), "KUBECONFIG": str(work / "kubeconfig")}
         # kubepods/ is put below it in each hierarchy. It must be there before the kubelet is.
         self.cgroup = f"/laggard-test-{os.getpid()}"
+
     def __enter__(self) -> Cluster:
         try:
             self.start_control_plane()

@@ -419,5 +419,25 @@ TEST(Decode, PairsOfOperations)
   EXPECT_EQ(sample.stack_count, 22U);
 }
 
+TEST(Decode, WhereAProcessRuns)
+{
+  laggard_workload_record record{};
+  record.tgid = 29, record.start_ns = 31, record.cgroup_id = 37;
+  std::memset(record.container_id, 'c', sizeof record.container_id);  // all of it, and no 0 at its end
+  std::memcpy(record.container_runtime_name, "cri-o", 5);
+  std::memcpy(record.k8s_namespace_name, "shop", 4);
+  std::memcpy(record.k8s_pod_name, "cart-0", 6);
+  std::memcpy(record.k8s_pod_uid, "0f1e", 4);
+  std::memcpy(record.k8s_container_name, "web", 3);
+  std::memcpy(record.systemd_unit, "nginx.service", 13);
+  const auto tick = decode(raw_tick(tick_record(), record));
+  ASSERT_TRUE(tick);
+  ASSERT_EQ(tick->workloads.size(), 1U);
+  const model::WorkloadSample& sample = tick->workloads[0];
+  EXPECT_EQ(sample.process, (model::ProcessId{29, 31}));
+  EXPECT_EQ(sample.cgroup_id, 37U);
+  EXPECT_EQ(sample.workload, (model::Workload{std::string(64, 'c'), "cri-o", "shop", "cart-0", "0f1e", "web", "nginx.service", ""}));
+}
+
 }  // namespace
 }  // namespace laggard::source

@@ -327,6 +327,30 @@ TEST(Model, TheServerSideIsAcceptedOrListensOrSharesAListenersPort)
   EXPECT_FALSE(model.is_server_side(sample));
 }
 
+TEST(Model, TellsTheWorkloadOfAProcessAndOfACgroupThatNobodyIsKnownToBeIn)
+{
+  Model model{{}};
+  const auto unit = [](const char* name) {
+    Workload workload;
+    workload.systemd_unit = name;
+    return workload;
+  };
+  Tick first = tick(0s);
+  first.workloads = {{{17, 1}, 7, unit("a.service")}, {{}, 7, unit("b.service")}};
+  model.apply(first);
+  EXPECT_EQ(model.workload_of({17, 1}, 7).systemd_unit, "a.service");
+  EXPECT_EQ(model.workload_of({}, 7).systemd_unit, "b.service");
+  EXPECT_TRUE(model.workload_of({17, 2}, 7).empty());  // the pid is another's now
+  EXPECT_TRUE(model.workload_of({}, 8).empty());
+  // A name may come later, and stays when its process has gone.
+  Tick second = tick(1s);
+  second.workloads = {{{17, 1}, 7, unit("c.service")}};
+  second.walked_processes = true;
+  model.apply(second);
+  model.apply(tick(2s));
+  EXPECT_EQ(model.workload_of({17, 1}, 7).systemd_unit, "c.service");
+}
+
 TEST(Net, AddressesReadAsTheyAreWritten)
 {
   const auto ipv6 = [](std::initializer_list<int> groups) {

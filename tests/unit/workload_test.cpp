@@ -51,12 +51,12 @@ class WorkloadTest : public testing::Test {
   }
   Workloads workloads()
   {
-    return Workloads(root_.path(), [this] { return now_; });
+    return Workloads(root_.path(), true, [this] { return now_; });
   }
   void wait(Duration time) { now_ += time; }
 
-  static Workload in_pod() { return {kId, "containerd", "shop", "cart", kUid, "web", ""}; }
-  static Workload unit(const std::string& name) { return {"", "", "", "", "", "", name}; }
+  static Workload in_pod() { return {kId, "containerd", "shop", "cart", kUid, "web", "", ""}; }
+  static Workload unit(const std::string& name) { return {"", "", "", "", "", "", name, ""}; }
 
   test::TemporaryRoot root_;
   MonoTime now_ = mono_time(1'000'000'000'000);
@@ -72,7 +72,7 @@ TEST_F(WorkloadTest, OfALivingProcessItsCgroupFileTells)
   Workloads workloads = this->workloads();
   EXPECT_EQ(workloads.of(17, kStartNs, 0), in_pod());
   EXPECT_EQ(workloads.of(19, kStartNs, 0), unit("foo.service"));
-  EXPECT_EQ(workloads.of(23, kStartNs, 0), (Workload{kOtherId, "docker", "", "", "", "", ""}));
+  EXPECT_EQ(workloads.of(23, kStartNs, 0), (Workload{kOtherId, "docker", "", "", "", "", "", ""}));
   EXPECT_EQ(workloads.of(29, kStartNs, 0), Workload{});
   EXPECT_TRUE(workloads.of(31, kStartNs, 0).empty());
   EXPECT_EQ(workloads.of(17, 0, 0), in_pod()) << "when it began is not known";
@@ -166,7 +166,7 @@ TEST_F(WorkloadTest, NamesThatComeLaterAreFound)
 {
   process(17, "0::" + kScope + "\n");
   Workloads workloads = this->workloads();
-  EXPECT_EQ(workloads.of(17, kStartNs, 0), (Workload{kId, "containerd", "", "", kUid, "", ""}));
+  EXPECT_EQ(workloads.of(17, kStartNs, 0), (Workload{kId, "containerd", "", "", kUid, "", "", ""}));
   ASSERT_EQ(workloads.missing().size(), 2U);
   EXPECT_TRUE(workloads.missing()[1].starts_with("names of pods"));
   log();

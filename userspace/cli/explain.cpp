@@ -159,7 +159,7 @@ Explanation explain(const model::Model& model, const model::Process& process, bo
   Explanation result;
   result.time = model.last_tick_facts().wall_time;
   result.process = {process.latest().id, process.latest().comm, process.latest().vpid, process.latest().uid,
-                    model.last_tick_facts().started_at(process.latest().id)};
+                    model.last_tick_facts().started_at(process.latest().id), model.workload_of(process.latest().id, 0)};
   result.observed = attribution.end - attribution.begin;
   result.complete = attribution.complete;
   result.memory_bytes = process.latest().private_bytes();

@@ -53,7 +53,8 @@ Result<LiveSetup> open_live(const Options& options)
                                                 .forced_hooks = options.hooks,
                                                 .feeds = {},
                                                 .pools_period = options.thresholds.idle / 6,
-                                                .pairs = std::move(pairs)});
+                                                .pairs = std::move(pairs),
+                                                .command_lines = options.command_lines});
   if (!source)
     return tl::make_unexpected(source.error());
   LiveSetup setup{std::move(*source), {}};
@@ -67,6 +68,8 @@ Result<LiveSetup> open_live(const Options& options)
   const source::live::HostFacts facts = source::live::host_facts();
   if (!facts.initial_pid_ns)
     setup.observer.missing.push_back("pids are those of the host's initial pid namespace, not of this one");
+  for (std::string& clause : setup.source->workloads().missing())
+    setup.observer.missing.push_back(std::move(clause));
   return setup;
 }
 

@@ -15,6 +15,7 @@
 #include <sstream>
 
 #include "base/units.h"
+#include "cli/completions.h"
 #include "cli/pairs_file.h"
 
 namespace laggard::cli {
@@ -47,21 +48,30 @@ template <class T>
 CLI::Option* add_choice(CLI::App& app, const std::string& name, const std::map<std::string, T>& choices,
                         std::function<void(T)> take, const std::string& text, const std::string& shown)
 {
+  std::vector<std::string> names;
+  for (const auto& [choice, _] : choices)
+    names.push_back(choice);
   return app
       .add_option_function<std::string>(
           name,
-          [&choices, take, name](const std::string& value) {
+          [&choices, take, name, names](const std::string& value) {
             const auto found = choices.find(value);
             if (found == choices.end()) {
-              std::string known;
-              for (const auto& [choice, _] : choices)
-                known += (known.empty() ? "" : ", ") + choice;
-              throw CLI::ValidationError(name, fmt::format("'{}' is none of {}", value, known));
+              throw CLI::ValidationError(name, fmt::format("'{}' is none of {}", value, fmt::join(names, ", ")));
             }
             take(found->second);
           },
           text)
+      ->type_name(fmt::format("{{{}}}", fmt::join(names, ",")))
       ->option_text(shown);
+}
+
+// A list for people, as CLI11 names choices.
+std::string with_commas(std::string list)
+{
+  std::erase(list, ',');
+  std::ranges::replace(list, ' ', ',');
+  return list;
 }
 
 // Zero would make a rule fire always, or divide by it.
@@ -188,7 +198,8 @@ void add_filters(CLI::App& app, detect::Filter& filter)
          },
          "this kind of finding")
       ->group(group)
-      ->type_name("KIND")
+      ->type_name("{" + with_commas(detect::known_kinds()) + "}")
+      ->option_text("KIND ...")
       ->allow_extra_args(false)
       ->delimiter(',');
 }
@@ -225,7 +236,14 @@ void add_common(CLI::App& app, Options& o)
                                "do not report findings below: warning, critical", "SEVERITY");
   add_parsed(app, "--max-cpu", o.max_cpu, positive_share, "look less often rather than use more of one core", "1%");
   add_parsed(app, "--loss-limit", o.loss_limit, parse_count, "leave with 4 if more records than this were lost", "1000");
+  app.add_flag("--command-line", o.command_lines, "say the command lines of processes too: there may be secrets in them");
   app.add_option("--heartbeat", o.heartbeat, "watch: say in this file at each tick that the main loop turns; health: look there")
+      ->type_name("FILE")
+      ->option_text("FILE");
+  add_parsed(app, "--metrics", o.metrics, output::parse_listen_address, "watch: metrics for Prometheus over HTTP", "")
+      ->option_text("[ADDRESS:]PORT");
+  app.add_option("--metrics-textfile", o.metrics_textfile, "watch: the same as a file for node_exporter, NAME.prom; renewed every 5 s")
+      ->type_name("FILE")
       ->option_text("FILE");
   app.add_flag("--keep-privileges", o.keep_privileges, "do not become nobody after loading");
   app.add_option_function<std::vector<std::string>>(
@@ -257,7 +275,8 @@ void add_pairs(CLI::App& app, Options& o)
            o.pair_errors = std::move(all.errors);
          },
          fmt::format("watch operations that programs begin and end: a file, or {}", preset_names()))
-      ->type_name("FILE|PRESET")
+      ->type_name("{" + with_commas(preset_names()) + "}|FILE")
+      ->option_text("FILE|PRESET ...")
       ->allow_extra_args(false);
   add_parsed(app, "--pairs-limit", o.pairs_limit, positive_count, "detach a pair whose probes are hit more often in a second", "10000");
 }
@@ -272,6 +291,7 @@ Parsed parse(int argc, const char* const* argv)
   app.footer(kFooter);
   app.require_subcommand(0, 1);
   app.set_config("--config", "", "read options from this TOML file: the same names, without the dashes")
+      ->type_name("FILE")
       ->option_text("FILE");
   app.allow_config_extras(CLI::config_extras_mode::error);
   add_common(app, o);
@@ -310,11 +330,15 @@ Parsed parse(int argc, const char* const* argv)
               throw CLI::ValidationError("--max-age", parsed.error().message());
             o.max_age = *parsed;
           },
-          "healthy if it ticked within this")
-          ->option_text("[the longer of 30s and 10 intervals]");
+          "healthy if it ticked within this; default: the longer of the two")
+          ->option_text("[30s or 10 intervals]");
     if (command == Command::Doctor)
       subcommand->add_flag("-v,--verbose", o.verbose, "what libbpf and the verifier said, on stderr");
   }
+
+  std::string generated;  // by a command for packagers
+  CLI::App* const completions = app.add_subcommand("completions", "what is written from the options")->group("");
+  completions->add_option("WHAT", generated)->required()->check(CLI::IsMember(kGenerated));
 
   try {
     app.parse(argc, argv);
@@ -331,6 +355,8 @@ Parsed parse(int argc, const char* const* argv)
                          text.substr(kUnknownKey.size()));
     return {std::nullopt, kUsage, fmt::format("laggard: {}\nTry 'laggard --help'.\n", text)};
   }
+  if (completions->parsed())
+    return {std::nullopt, kObserved, generate(app, generated)};
   for (const auto& [subcommand, command] : commands)
     if (subcommand->parsed())
       o.command = command;

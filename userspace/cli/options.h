@@ -11,6 +11,7 @@
 #include "base/time.h"
 #include "detect/detector.h"
 #include "detect/thresholds.h"
+#include "output/metrics_endpoint.h"
 #include "output/sink.h"
 #include "source/pair_spec.h"
 
@@ -45,6 +46,9 @@ struct Options {
   std::optional<detect::Severity> fail_on;
   double max_cpu = 0.01;
   std::uint64_t loss_limit = 1000;
+  bool command_lines = false;
+  std::optional<output::ListenAddress> metrics;
+  std::string metrics_textfile;  // empty: none
   bool keep_privileges = false;
   std::string heartbeat;            // watch: none where empty
   std::optional<Duration> max_age;  // health

@@ -40,6 +40,8 @@ bool Session::tick(std::span<const std::byte> raw)
     missing_ticks_ += seq_after(decoded->epoch, epoch_before) ? decoded->epoch - epoch_before - 1 : 1;
   ticks_++;
   model_.apply(*decoded);
+  if (metrics_ != nullptr)
+    metrics_->tick(*decoded, model_);
   const std::vector<detect::Finding> findings = detector_.evaluate(model_);
   if (!observer_.replayed_from.empty())
     look_for_answer();
@@ -63,6 +65,8 @@ void Session::look_for_answer()
 
 bool Session::say(const std::vector<detect::Finding>& findings)
 {
+  if (metrics_ != nullptr)
+    std::ranges::for_each(findings, [this](const detect::Finding& finding) { metrics_->finding(finding); });
   return !sink_ || std::ranges::all_of(findings, [this](const detect::Finding& finding) { return sink_->finding(finding); });
 }
 
@@ -116,11 +120,15 @@ bool Session::say_degraded()
   if (messages.empty())
     return true;
   lost_said_ = facts.lost;
+  if (metrics_ != nullptr)
+    metrics_->degraded();
   return !sink_ || sink_->degraded({facts.wall_time, fmt::format("{}", fmt::join(messages, ". ")), fresh});
 }
 
 bool Session::degraded(const std::string& message)
 {
+  if (metrics_ != nullptr)
+    metrics_->degraded();
   return !sink_ || sink_->degraded({model_.last_tick_facts().wall_time, message, {}});
 }
 

@@ -11,6 +11,7 @@
 #include "cli/options.h"
 #include "detect/detector.h"
 #include "model/model.h"
+#include "output/metrics.h"
 #include "output/sink.h"
 
 namespace laggard::cli {
@@ -21,6 +22,8 @@ class Session {
   Session(const Options& options, model::Observer observer, std::unique_ptr<output::Sink> sink);
 
   bool started(WallTime time);
+  // What is said and seen from now on is also counted there; not owned.
+  void count_in(output::Metrics* metrics) { metrics_ = metrics; }
   // False: the reader of our output has left.
   bool tick(std::span<const std::byte> raw);
   bool stop(const std::string& reason);
@@ -36,6 +39,7 @@ class Session {
   bool wants_holders() const { return detector_.wants_holders(); }
   const std::optional<model::ProcessId>& wants_attribution() const { return detector_.wants_attribution(); }
   const detect::Counts& counts() const { return detector_.counts(); }
+  std::size_t sockets_tracked() const { return model_.connections().size(); }
   std::uint64_t ticks() const { return ticks_; }
   std::uint64_t missing_ticks() const { return missing_ticks_; }  // between the first and the last
   const std::string& error() const { return error_; }  // a tick that could not be decoded, or what cannot_see() said
@@ -48,6 +52,7 @@ class Session {
   const Options& options_;
   model::Observer observer_;
   std::unique_ptr<output::Sink> sink_;
+  output::Metrics* metrics_ = nullptr;
   model::Model model_;
   detect::Detector detector_;
   model::Losses lost_said_;

@@ -43,7 +43,8 @@ bool is_notable(const model::SocketSample& sample)
 int run_snapshot(const Options& options)
 {
   auto source = source::live::LiveSource::open(
-      {.max_cpu = 1, .forced_hooks = options.hooks, .feeds = {kFeeds.begin(), kFeeds.end()}, .pools_period = {}, .pairs = {}});
+      {.max_cpu = 1, .forced_hooks = options.hooks, .feeds = {kFeeds.begin(), kFeeds.end()}, .pools_period = {}, .pairs = {},
+       .command_lines = options.command_lines});
   if (!source) {
     std::fprintf(stderr, "laggard: cannot observe: %s\n", source.error().message().c_str());
     return kCannotObserve;
@@ -64,6 +65,10 @@ int run_snapshot(const Options& options)
   for (const model::ProcessSample& process : tick->processes)
     processes[process.id.tgid] = &process;
 
+  std::map<std::pair<model::ProcessId, std::uint64_t>, const model::Workload*> workloads;
+  for (const model::WorkloadSample& sample : tick->workloads)
+    workloads[{sample.process, sample.process ? 0 : sample.cgroup_id}] = &sample.workload;
+
   std::size_t shown = 0;
   std::ranges::stable_sort(tick->sockets, std::greater{}, &model::SocketSample::unread_bytes);
   for (const model::SocketSample& sample : tick->sockets) {
@@ -77,8 +82,11 @@ int run_snapshot(const Options& options)
     if (!line.holders.empty())
       if (const auto found = processes.find(line.holders.front()); found != processes.end()) {
         const model::ProcessSample& process = *found->second;
-        line.process = {process.id, process.comm, process.vpid, process.uid, tick->started_at(process.id)};
+        line.process = {process.id, process.comm, process.vpid, process.uid, tick->started_at(process.id), {}};
       }
+    const auto who = line.process.id ? std::pair(line.process.id, std::uint64_t{0}) : std::pair(sample.owner, sample.owner ? 0 : sample.cgroup_id);
+    if (const auto found = workloads.find(who); found != workloads.end())
+      line.process.workload = *found->second;
     // The newest unread byte came with the last arrival, so the oldest is at least that old.
     if (sample.unread_bytes > 0 && known(sample.last_arrival))
       line.oldest_unread_at_least = tick->time - sample.last_arrival;

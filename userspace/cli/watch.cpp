@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: MIT
+#include <fmt/format.h>
+
 #include <cstdio>
+#include <functional>
 
 #include "cli/commands.h"
 #include "cli/heartbeat.h"
 #include "cli/live_loop.h"
+#include "cli/service_manager.h"
 #include "cli/session.h"
 #include "output/escape.h"
+#include "output/metrics_publisher.h"
 #include "source/recording.h"
 
 namespace laggard::cli {
@@ -35,9 +40,15 @@ bool tell_of_pairs(const Options& options, LiveSetup& setup, Session& session)
   return goes_on;
 }
 
-// Live ticks through a session; into a recording as well where there is one.
+// --metrics and --metrics-textfile.
+struct Numbers {
+  std::unique_ptr<output::MetricsPublisher> publisher;
+  output::Metrics counted;
+};
+
+// Live ticks through a session; into a recording as well where there is one. After each `ticked`.
 int observe(const Options& options, LiveSetup& setup, const StopSignals& signals, Session& session,
-            source::RecordingWriter* recording, Heartbeat* heartbeat, std::string& reason)
+            source::RecordingWriter* recording, const std::function<void()>& ticked, std::string& reason)
 {
   if (!session.started(wall_now()))
     return session.output_ended();
@@ -57,11 +68,8 @@ int observe(const Options& options, LiveSetup& setup, const StopSignals& signals
       if (auto begun = setup.source->attribute({*suspect, options.thresholds.attribution, {}}); !begun)
         std::fprintf(stderr, "laggard: memory growth will be correlated with reads, not attributed to them: %s\n",
                      begun.error().message().c_str());
-    if (heartbeat != nullptr)
-      if (auto beaten = heartbeat->beat(); !beaten) {
-        std::fprintf(stderr, "laggard: %s; 'laggard health' will say that we are stuck\n", beaten.error().message().c_str());
-        heartbeat = nullptr;
-      }
+    if (ticked)
+      ticked();
     return goes_on;
   });
   if (!ended) {
@@ -97,6 +105,19 @@ int run_watch(const Options& options)
     }
     heartbeat = std::move(*opened);
   }
+  ServiceManager service_manager = ServiceManager::from_environment();
+  std::optional<Numbers> numbers;
+  const auto no_numbers = [](const Error& error) {
+    std::fprintf(stderr, "laggard: %s\n", output::visible(error.message()).c_str());
+    return kCannotObserve;
+  };
+  // Before anything takes time, and with the privileges that a low port needs.
+  if (options.metrics || !options.metrics_textfile.empty()) {
+    auto publisher = output::MetricsPublisher::open(options.metrics, options.metrics_textfile);
+    if (!publisher)
+      return no_numbers(publisher.error());
+    numbers.emplace(std::move(*publisher), output::Metrics{{}});
+  }
   auto setup = open_live(options);
   if (!setup)
     return cannot(setup.error());
@@ -108,8 +129,33 @@ int run_watch(const Options& options)
   auto sink = output::make_sink(sink_options(options), setup->observer);
   sink->give_up_when(signals->fd());
   Session session{options, setup->observer, std::move(sink)};
+  if (numbers) {
+    numbers->counted = output::Metrics{setup->observer};
+    session.count_in(&numbers->counted);
+    if (auto begun = numbers->publisher->start(numbers->counted); !begun)
+      return no_numbers(begun.error());
+    if (options.metrics)
+      std::fprintf(stderr, "laggard: metrics at %s\n", numbers->publisher->url().c_str());
+  }
   std::string reason;
-  return observe(options, *setup, *signals, session, nullptr, heartbeat ? &*heartbeat : nullptr, reason);
+  const auto ticked = [&] {
+    if (numbers) {
+      numbers->counted.programs(setup->source->program_runs());
+      numbers->publisher->publish(numbers->counted);
+    }
+    service_manager.ticked(fmt::format("{} findings open, {} sockets", session.counts().open, session.sockets_tracked()));
+    if (!heartbeat)
+      return;
+    if (auto beaten = heartbeat->beat(); !beaten) {
+      std::fprintf(stderr, "laggard: %s; 'laggard health' will say that we are stuck\n", beaten.error().message().c_str());
+      heartbeat.reset();
+    }
+  };
+  const int exit_code = observe(options, *setup, *signals, session, nullptr, ticked, reason);
+  service_manager.stopping();
+  if (numbers)
+    numbers->publisher->publish(numbers->counted);
+  return exit_code;
 }
 
 int run_record(const Options& options)
@@ -131,7 +177,7 @@ int run_record(const Options& options)
   Session session{options, setup->observer, nullptr};
   std::fprintf(stderr, "laggard: recording to %s; stop with Ctrl-C\n", options.file.c_str());
   std::string reason;
-  const int exit_code = observe(options, *setup, *signals, session, recording->get(), nullptr, reason);
+  const int exit_code = observe(options, *setup, *signals, session, recording->get(), {}, reason);
   signals->give_back();
   std::fprintf(stderr, "laggard: %llu ticks recorded (%s), %llu findings in them; see them with 'laggard replay %s'\n",
                static_cast<unsigned long long>(session.ticks()), reason.c_str(),

@@ -271,6 +271,7 @@ Finding Detector::picture(const model::Model& model, const Open& open, const std
         finding.examples.push_back(example.tuple());
   }
   finding.quality.lost_records = model.last_tick_facts().lost.total() - open.lost_at_start;
+  finding.process.workload = model.workload_of(id, finding.socket ? finding.socket->cgroup_id : 0);
   rule_of(finding.kind).describe(context, members, finding);
   return finding;
 }

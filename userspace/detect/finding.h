@@ -11,6 +11,7 @@
 
 #include "base/time.h"
 #include "model/net.h"
+#include "model/workload.h"
 
 namespace laggard::detect {
 
@@ -61,6 +62,7 @@ struct ProcessRef {
   std::uint32_t vpid = 0;
   std::optional<std::uint32_t> uid;
   WallTime creation_time;  // epoch = unknown
+  model::Workload workload;  // where it runs; where nobody knows the process, where the socket is from
 };
 
 // The worst member of the group, or the only one.

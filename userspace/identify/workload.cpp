@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <optional>
@@ -72,6 +73,15 @@ bool has_host_pids(int proc)
   return bytes <= 0 || std::string_view(name.data(), static_cast<std::size_t>(bytes)) == kHostPids;
 }
 
+// Arguments end with a 0 each; a space is what ps puts between them.
+std::string command_line(int process)
+{
+  std::string text = read_file(process, "cmdline").value_or("");
+  text.erase(text.find_last_not_of('\0') + 1);
+  std::ranges::replace(text, '\0', ' ');
+  return text;
+}
+
 const ContainerRef& richer(const ContainerRef& a, const ContainerRef& b)
 {
   const auto worth = [](const ContainerRef& ref) {
@@ -93,8 +103,12 @@ bool may_get_more(const Workload& workload)
 
 }  // namespace
 
-Workloads::Workloads(const std::string& root, Clock clock)
-    : clock_(clock), proc_(open_below(root, "/proc", O_PATH | O_DIRECTORY)), tree_(root, clock), names_(root, clock)
+Workloads::Workloads(const std::string& root, bool with_command_lines, Clock clock)
+    : clock_(clock),
+      proc_(open_below(root, "/proc", O_PATH | O_DIRECTORY)),
+      with_command_lines_(with_command_lines),
+      tree_(root, clock),
+      names_(root, clock)
 {
   sees_host_pids_ = !proc_ || has_host_pids(proc_.get());
 }
@@ -103,17 +117,18 @@ Workloads::Look Workloads::look_at(std::uint32_t tgid, std::uint64_t start_ns) c
 {
   if (tgid == 0 || !proc_ || !sees_host_pids_) return {};
   const Fd directory(::openat(proc_.get(), fmt::format_int(tgid).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-  if (!directory) return {errno == ENOENT || errno == ESRCH ? Life::Gone : Life::Unknown, {}};
+  if (!directory) return {errno == ENOENT || errno == ESRCH ? Life::Gone : Life::Unknown, {}, {}};
   const auto cgroups = read_file(directory.get(), "cgroup");
   // Second, so that it tells whether the first is about a process that was on its way out: v1 says "/" then.
   const auto text = read_file(directory.get(), "stat");
-  if (!cgroups || !text) return {errno == ENOENT || errno == ESRCH ? Life::Gone : Life::Unknown, {}};
+  if (!cgroups || !text) return {errno == ENOENT || errno == ESRCH ? Life::Gone : Life::Unknown, {}, {}};
   const auto stat = parse_stat(*text);
   if (!stat) return {};
   if (start_ns != 0 && stat->start_ticks != start_ns / kNsPerTick)
-    return {Life::Gone, {}};  // the number is another's now
+    return {Life::Gone, {}, {}};  // the number is another's now
   const bool is_exiting = stat->state == 'Z' || stat->state == 'X' || (stat->flags & kExiting) != 0;
-  return {is_exiting ? Life::Exiting : Life::Alive, parse_process_cgroups(*cgroups)};
+  return {is_exiting ? Life::Exiting : Life::Alive, parse_process_cgroups(*cgroups),
+          with_command_lines_ ? command_line(directory.get()) : ""};
 }
 
 Workload Workloads::named(const ContainerRef& ref, const Workload* before)
@@ -167,6 +182,8 @@ Workload Workloads::of(std::uint32_t tgid, std::uint64_t start_ns, std::uint64_t
   } else {
     workload = named(ref, seen != nullptr ? &seen->workload : nullptr);
   }
+  // Of one that exits it is empty.
+  workload.command_line = look.command_line.empty() && seen != nullptr ? seen->workload.command_line : look.command_line;
   if (!can_remember) return workload;
   const MonoTime look_again = may_get_more(workload)    ? now + kLookAgainForMore
                               : look.life == Life::Gone ? MonoTime::max()

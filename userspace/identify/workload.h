@@ -13,22 +13,11 @@
 #include "identify/directory.h"
 #include "identify/pod_names.h"
 #include "identify/recent.h"
+#include "model/workload.h"
 
 namespace laggard::identify {
 
-// What is not known is empty; all of it may be. Names are as short and as plain as Kubernetes and systemd want them.
-struct Workload {
-  std::string container_id;            // container.id
-  std::string container_runtime_name;  // container.runtime.name
-  std::string k8s_namespace_name;      // k8s.namespace.name
-  std::string k8s_pod_name;            // k8s.pod.name
-  std::string k8s_pod_uid;             // k8s.pod.uid; of a static pod the kubelet's, see cgroup_path.h
-  std::string k8s_container_name;      // k8s.container.name
-  std::string systemd_unit;            // laggard.systemd.unit
-
-  bool empty() const { return container_id.empty() && k8s_pod_uid.empty() && systemd_unit.empty(); }
-  bool operator==(const Workload&) const = default;
-};
+using model::Workload;
 
 class Workloads {
  public:
@@ -39,7 +28,7 @@ class Workloads {
 
   // Reads proc, sys/fs/cgroup and var/log below `root`. To be made before privileges are dropped: what is open stays
   // so.
-  explicit Workloads(const std::string& root = "/", Clock clock = monotonic_now);
+  explicit Workloads(const std::string& root = "/", bool with_command_lines = false, Clock clock = monotonic_now);
 
   // tgid as in the initial pid namespace, 0 = unknown; start_ns since boot, 0 = unknown: then nothing is remembered of
   // it; cgroup_id of v2, 0 = unknown. Of what has exited it tells what it was when it was last asked for, else what the
@@ -60,6 +49,7 @@ class Workloads {
   struct Look {
     Life life = Life::Unknown;
     ProcessCgroups cgroups;
+    std::string command_line;
   };
 
   Look look_at(std::uint32_t tgid, std::uint64_t start_ns) const;
@@ -67,6 +57,7 @@ class Workloads {
 
   Clock clock_;
   Fd proc_;
+  bool with_command_lines_ = false;
   bool sees_host_pids_ = true;
   CgroupTree tree_;
   PodNames names_;

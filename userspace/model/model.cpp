@@ -7,6 +7,8 @@
 namespace laggard::model {
 namespace {
 
+// Workloads of exited processes, and of cgroups, whose sockets are still there.
+constexpr std::size_t kMaxOrphans = 1U << 12;
 // Pairs are told with every tick, or as often as --max-cpu allows.
 constexpr Duration kPairForgotten = std::chrono::seconds(30);
 
@@ -41,6 +43,7 @@ void Model::apply(const Tick& tick)
   facts_.pooled.clear();
   facts_.growths.clear();
   facts_.pairs.clear();
+  facts_.workloads.clear();
 
   apply_sockets(tick);
   apply_pools(tick);
@@ -48,6 +51,7 @@ void Model::apply(const Tick& tick)
   apply_processes(tick);
   apply_growths(tick);
   apply_pairs(tick);
+  apply_workloads(tick);
   index_ends();
 }
 
@@ -160,6 +164,28 @@ void Model::apply_pairs(const Tick& tick)
     pairs_.insert_or_assign({sample.process, sample.name}, sample);
   // Its process has exited, or its probes are detached.
   std::erase_if(pairs_, [this](const auto& entry) { return now_ - entry.second.time > kPairForgotten; });
+}
+
+void Model::apply_workloads(const Tick& tick)
+{
+  for (const WorkloadSample& sample : tick.workloads) {
+    if (sample.process)
+      workloads_.insert_or_assign(sample.process, sample.workload);
+    else if (cgroup_workloads_.size() < kMaxOrphans || cgroup_workloads_.contains(sample.cgroup_id))
+      cgroup_workloads_.insert_or_assign(sample.cgroup_id, sample.workload);
+  }
+  // One that has exited may still have sockets.
+  if (tick.walked_processes && workloads_.size() > processes_.size() + kMaxOrphans)
+    std::erase_if(workloads_, [this](const auto& entry) { return !processes_.contains(entry.first); });
+}
+
+const Workload& Model::workload_of(ProcessId id, std::uint64_t cgroup_id) const
+{
+  static const Workload kUnknown;
+  if (const auto found = workloads_.find(id); found != workloads_.end())
+    return found->second;
+  const auto found = id ? cgroup_workloads_.end() : cgroup_workloads_.find(cgroup_id);
+  return found != cgroup_workloads_.end() ? found->second : kUnknown;
 }
 
 void Model::apply_growths(const Tick& tick)

@@ -36,6 +36,8 @@ class Model {
   const Connection* find(std::uint64_t cookie) const;
   const Process* find(ProcessId id) const;
   const Process* find_tgid(std::uint32_t tgid) const;
+  // Where a process runs; of a cgroup where nobody knows the process. What is not known is empty.
+  const Workload& workload_of(ProcessId id, std::uint64_t cgroup_id) const;
 
   // Does it hold or read a TCP or UDP socket, or has it since we look?
   bool uses_sockets(ProcessId id) const;
@@ -60,6 +62,7 @@ class Model {
   void apply_processes(const Tick& tick);
   void apply_growths(const Tick& tick);
   void apply_pairs(const Tick& tick);
+  void apply_workloads(const Tick& tick);
   void index_ends();
 
   ModelOptions options_;
@@ -71,6 +74,8 @@ class Model {
   Pools pools_;
   std::map<std::pair<ProcessId, std::string>, PairSample> pairs_;
   std::unordered_map<ProcessId, Process> processes_;
+  std::unordered_map<ProcessId, Workload> workloads_;
+  std::unordered_map<std::uint64_t, Workload> cgroup_workloads_;  // by cgroup id
   std::unordered_map<std::uint32_t, ProcessId> by_tgid_;
   std::unordered_set<ProcessId> socket_holders_;  // as of the last walk
   std::unordered_set<std::uint64_t> destroyed_;

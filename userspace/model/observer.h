@@ -2,8 +2,11 @@
 // Who looked, and with which eyes: travels with every output and every recording.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
+
+#include "base/time.h"
 
 namespace laggard::model {
 
@@ -12,6 +15,13 @@ struct HookChoice {
   std::string feed;  // "reads"
   std::string hook;  // "tp_btf/sock_recv_length"; empty: the feed is off
   std::string note;  // why a weaker rung, or why off; empty for the best
+};
+
+// A BPF program of ours: totals since it was loaded, counted while sysctl kernel.bpf_stats_enabled is 1.
+struct ProgramRuns {
+  std::string name;
+  std::uint64_t runs = 0;
+  Duration run_time{};
 };
 
 struct Observer {

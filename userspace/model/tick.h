@@ -10,6 +10,7 @@
 
 #include "base/time.h"
 #include "model/net.h"
+#include "model/workload.h"
 
 namespace laggard::model {
 
@@ -150,6 +151,13 @@ struct PairSample {
   std::uint32_t stack_count = 0;  // of the overtaken that it began; of all outstanding where none was overtaken
 };
 
+// Where a process runs; of a cgroup where nobody knows the process.
+struct WorkloadSample {
+  ProcessId process;            // nobody: of the cgroup
+  std::uint64_t cgroup_id = 0;  // cgroup v2; 0 = unknown
+  Workload workload;
+};
+
 // Totals since start.
 struct Losses {
   std::uint64_t ring_full = 0;    // socket records
@@ -184,6 +192,7 @@ struct Tick {
   std::vector<PooledSample> pooled;
   std::vector<GrowthSample> growths;  // of the attributions that ended
   std::vector<PairSample> pairs;
+  std::vector<WorkloadSample> workloads;  // new, or not what it was
 
   WallTime started_at(ProcessId id) const
   {

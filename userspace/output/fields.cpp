@@ -19,7 +19,7 @@ constexpr std::size_t kNeverShortenedBytes = 64;
 
 class Builder {
  public:
-  Builder() { fields_.reserve(49); }
+  Builder() { fields_.reserve(57); }
 
   template <class T>
   void add(std::string_view name, T&& value)
@@ -128,9 +128,18 @@ void add_process(Builder& out, const detect::ProcessRef& process, const std::vec
       out.add("process.vpid", std::uint64_t{process.vpid});
     if (process.uid)
       out.add("process.user.id", std::uint64_t{*process.uid});
+    out.add_if_known("process.command_line", process.workload.command_line);
   }
   if (holders.size() > 1)
     out.add("laggard.process.holders", std::vector<std::uint64_t>(holders.begin(), holders.end()));
+  const model::Workload& workload = process.workload;
+  out.add_if_known("container.id", workload.container_id);
+  out.add_if_known("container.runtime.name", workload.container_runtime_name);
+  out.add_if_known("k8s.namespace.name", workload.k8s_namespace_name);
+  out.add_if_known("k8s.pod.name", workload.k8s_pod_name);
+  out.add_if_known("k8s.pod.uid", workload.k8s_pod_uid);
+  out.add_if_known("k8s.container.name", workload.k8s_container_name);
+  out.add_if_known("laggard.systemd.unit", workload.systemd_unit);
 }
 
 void add_losses(Builder& out, const model::Losses& lost)

@@ -195,6 +195,8 @@ class TextSink final : public Sink {
   {
     std::string out;
     const auto line = [&](std::string_view text) { out += wrap(ours(text), width_, 2, 6); };
+    if (const std::string where = workload_words(finding.process.workload); !where.empty())
+      line("in " + where);
     // Another program's fault first: the rest is what it looks like from here.
     if (!finding.symptom_of_text.empty())
       line("follows from " + visible(finding.symptom_of_text, {.escape_backslash = true}));

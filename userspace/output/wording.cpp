@@ -45,6 +45,23 @@ std::string process_words(const detect::ProcessRef& process)
   return fmt::format("{}[{}]", visible(process.comm, {.escape_backslash = true}), process.id.tgid);
 }
 
+std::string workload_words(const model::Workload& workload)
+{
+  constexpr std::size_t kShortId = 12;  // as docker ps and crictl ps show it
+  std::string words;
+  if (!workload.k8s_pod_name.empty())
+    words = fmt::format("pod {}/{}", workload.k8s_namespace_name, workload.k8s_pod_name);
+  else if (!workload.k8s_pod_uid.empty())
+    words = "pod " + workload.k8s_pod_uid;
+  else if (workload.container_id.empty())
+    words = workload.systemd_unit;
+  if (!workload.k8s_container_name.empty())
+    words += '/' + workload.k8s_container_name;
+  else if (!workload.container_id.empty())
+    words += fmt::format("{}container {}", words.empty() ? "" : ", ", workload.container_id.substr(0, kShortId));
+  return visible(words);
+}
+
 namespace {
 
 std::string of_the_growth(const Explanation& explanation, std::uint64_t bytes)
@@ -165,8 +182,9 @@ std::string hooks_words(const Observer& observer)
 std::string finding_message(const detect::Finding& finding)
 {
   const std::string place = place_words(finding, "<-");
-  std::string message = fmt::format("{}{}{} {}", process_words(finding.process), place.empty() ? "" : " ", place,
-                                    to_string(finding.kind));
+  const std::string where = workload_words(finding.process.workload);
+  std::string message = fmt::format("{}{}{}{} {}", process_words(finding.process), where.empty() ? "" : fmt::format(" ({})", where),
+                                    place.empty() ? "" : " ", place, to_string(finding.kind));
   if (finding.phase == detect::Phase::Resolved)
     message += fmt::format(" resolved after {}{}, {}; before that", finding.start_is_lower_bound ? "at least " : "",
                            format_duration(finding.duration), resolution_words(finding));

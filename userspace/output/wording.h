@@ -10,6 +10,8 @@
 namespace laggard::output {
 
 std::string process_words(const detect::ProcessRef& process);  // "qt-viewer[4121]"
+// "pod shop/cart-0/redis", "container 3f2a1b0c9d8e", "nginx.service"; empty: not known
+std::string workload_words(const model::Workload& workload);
 // "10.0.0.7:52114 <- 10.0.0.9:17725", "551 connections to 10.0.0.9:80", "*:53"; empty where the subject is a process.
 std::string place_words(const detect::Finding& finding, std::string_view arrow);
 std::string tuple_words(const model::Tuple& tuple, std::string_view arrow);

@@ -2,23 +2,15 @@
 #include "source/decode.h"
 
 #include <fmt/format.h>
-#include <laggard/abi/records.h>
 #include <netinet/in.h>
 
 #include <algorithm>
 #include <cstring>
 
+#include "source/records.h"
+
 namespace laggard::source {
 namespace {
-
-// A longer record comes from a newer writer: its tail is ignored. A shorter one: the missing tail is 0, "absent".
-template <class Record>
-Record take(std::span<const std::byte> bytes)
-{
-  Record record{};
-  std::memcpy(&record, bytes.data(), std::min(bytes.size(), sizeof record));
-  return record;
-}
 
 // A damaged recording must not overflow what is computed from its times: 2^60 ns are 36 years of uptime.
 Duration bounded(std::uint64_t ns, std::uint64_t limit_ns = 1ULL << 60)
@@ -209,6 +201,21 @@ void add(model::Tick& tick, const laggard_pair_record& record)
   sample.stack_count = record.stack_count;
 }
 
+void add(model::Tick& tick, const laggard_workload_record& record)
+{
+  model::WorkloadSample& sample = tick.workloads.emplace_back();
+  sample.process = process_of(record.tgid, record.start_ns);
+  sample.cgroup_id = record.cgroup_id;
+  sample.workload = {.container_id = text_of(record.container_id),
+                     .container_runtime_name = text_of(record.container_runtime_name),
+                     .k8s_namespace_name = text_of(record.k8s_namespace_name),
+                     .k8s_pod_name = text_of(record.k8s_pod_name),
+                     .k8s_pod_uid = text_of(record.k8s_pod_uid),
+                     .k8s_container_name = text_of(record.k8s_container_name),
+                     .systemd_unit = text_of(record.systemd_unit),
+                     .command_line = text_of(record.command_line)};
+}
+
 }  // namespace
 
 Result<model::Tick> decode(std::span<const std::byte> raw)
@@ -240,6 +247,7 @@ Result<model::Tick> decode(std::span<const std::byte> raw)
       case LAGGARD_RECORD_POOLED: add(tick, take<laggard_pooled_record>(bytes)); break;
       case LAGGARD_RECORD_GROWTH: add(tick, take<laggard_growth_record>(bytes), page_bytes); break;
       case LAGGARD_RECORD_PAIR: add(tick, take<laggard_pair_record>(bytes)); break;
+      case LAGGARD_RECORD_WORKLOAD: add(tick, take<laggard_workload_record>(bytes)); break;
       default: break;  // from a newer writer
     }
     offset += header.size;

@@ -19,7 +19,8 @@
   X(PROCESS, 5, laggard_process_record)  \
   X(POOLED, 6, laggard_pooled_record)    \
   X(GROWTH, 7, laggard_growth_record)    \
-  X(PAIR, 8, laggard_pair_record)
+  X(PAIR, 8, laggard_pair_record)        \
+  X(WORKLOAD, 9, laggard_workload_record)
 
 #define LAGGARD_RECORD_ENUM(name, number, type) LAGGARD_RECORD_##name = number,
 enum laggard_record_kind { LAGGARD_RECORD_KINDS(LAGGARD_RECORD_ENUM) };
@@ -221,6 +222,24 @@ struct laggard_pair_record {
   __u32 stack_count;  // of the overtaken that `stack` began; of all that are outstanding where none was overtaken
   char name[32];      // of the pair
   char stack[472];    // function names, innermost first, a line each; empty: unknown
+};
+
+// Where a process runs, or what is in a cgroup if nobody knows the process; written by user space when it first tells of it
+// and whenever that changes. Texts end with a 0 or with their field; empty = not known, or not so.
+struct laggard_workload_record {
+  struct laggard_record_header header;
+  __u64 start_ns;
+  __u64 cgroup_id;  // cgroup v2 id; 0 = unknown
+  __u32 tgid;       // 0: of the cgroup
+  __u32 padding;
+  char container_id[64];
+  char container_runtime_name[16];
+  char k8s_pod_uid[40];
+  char k8s_namespace_name[64];   // names of labels and pods: RFC 1123, at most 63 and 253
+  char k8s_container_name[64];
+  char k8s_pod_name[256];
+  char systemd_unit[256];        // NAME_MAX of the cgroup
+  char command_line[1024];       // arguments with a space between; empty unless asked for
 };
 
 #define LAGGARD_RECORD_CHECK(name, number, type) \

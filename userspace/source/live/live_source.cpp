@@ -3,9 +3,7 @@
 
 #include <bpf/bpf.h>
 #include <fmt/format.h>
-#include <laggard/abi/records.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,7 +12,9 @@
 #include <set>
 
 #include "base/fd.h"
+#include "source/live/clock.h"
 #include "source/live/host.h"
+#include "source/records.h"
 
 namespace laggard::source::live {
 namespace {
@@ -24,13 +24,6 @@ constexpr std::size_t kReadBytes = 64 << 10;  // bpf_seq_read() gives at most 8 
 // The functions of a program are read once, and that may take a while: no reason to come late to the next.
 constexpr Duration kProgramsCostAtMost = std::chrono::milliseconds(10);
 constexpr Duration kShortestPeriod = std::chrono::milliseconds(50);
-
-Duration clock_now(clockid_t clock)
-{
-  timespec time{};
-  ::clock_gettime(clock, &time);
-  return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
-}
 
 struct HostMemory {
   std::uint64_t available_bytes = 0;
@@ -65,14 +58,12 @@ int keep_record(void* context, void* data, std::size_t size)
 std::set<std::pair<std::uint32_t, std::uint64_t>> processes_in(const RawTick& raw)
 {
   std::set<std::pair<std::uint32_t, std::uint64_t>> processes;
-  laggard_process_record record{};
-  for (std::size_t at = 0; at + sizeof record.header <= raw.size(); at += std::max<std::size_t>(record.header.size, 8)) {
-    std::memcpy(&record.header, raw.data() + at, sizeof record.header);
-    if (record.header.kind == LAGGARD_RECORD_PROCESS && at + sizeof record <= raw.size()) {
-      std::memcpy(&record, raw.data() + at, sizeof record);
-      processes.emplace(record.tgid, record.start_ns);
-    }
-  }
+  for_each_record(raw, [&](__u16 kind, std::span<const std::byte> bytes) {
+    if (kind != LAGGARD_RECORD_PROCESS)
+      return;
+    const auto record = take<laggard_process_record>(bytes);
+    processes.emplace(record.tgid, record.start_ns);
+  });
   return processes;
 }
 
@@ -98,6 +89,7 @@ LiveSource::LiveSource(Loaded loaded, const LiveOptions& options)
       holders_pacer_(options.max_cpu / 2),
       pairs_pacer_(options.max_cpu / 2),
       programs_pacer_(options.max_cpu / 2),
+      workloads_(options.max_cpu / 4, options.command_lines),
       pools_period_(options.pools_period)
 {
 }
@@ -175,32 +167,34 @@ Result<void> LiveSource::walk(bpf_link* link, RawTick& into)
 Result<RawTick> LiveSource::tick(bool walk_holders, bool everything)
 {
   const auto now = mono_time(static_cast<std::uint64_t>(clock_now(CLOCK_MONOTONIC).count()));
-  const Duration cpu_before = clock_now(CLOCK_THREAD_CPUTIME_ID);
-  laggard_tick_record head{};
-  RawTick raw(sizeof head);
-
+  const Duration cpu_before = thread_cpu();
   skeleton_->bss->epoch++;
+  laggard_tick_record head{};
+  head.header = {LAGGARD_RECORD_TICK, sizeof head, skeleton_->bss->epoch};
+  RawTick raw(sizeof head);
+  std::memcpy(raw.data(), &head, sizeof head);  // its place; what it tells comes last
+
   drain();
   raw.insert(raw.end(), pending_.begin(), pending_.end());
   pending_.clear();
 
   // Holders first: the walk makes UDP sockets known that passed no hook yet, and the sweep shows them at once.
   if (walk_holders || holders_pacer_.due(now)) {
-    const Duration before = clock_now(CLOCK_THREAD_CPUTIME_ID);
+    const Duration before = thread_cpu();
     if (auto walked = walk(skeleton_->links.holders, raw); !walked)
       return tl::make_unexpected(walked.error());
-    holders_pacer_.spent(now, clock_now(CLOCK_THREAD_CPUTIME_ID) - before);
+    holders_pacer_.spent(now, thread_cpu() - before);
     head.coverage |= LAGGARD_COVERS_HOLDERS;
   }
   if (everything || sweep_pacer_.due(now)) {
-    const Duration before = clock_now(CLOCK_THREAD_CPUTIME_ID);
+    const Duration before = thread_cpu();
     skeleton_->bss->visited = 0;
     skeleton_->bss->emit_everything = everything;
     const bool pools = pools_period_ > Duration{} && now >= pools_due_;
     skeleton_->bss->emit_pooled = pools;
     if (auto walked = walk(skeleton_->links.sweep, raw); !walked)
       return tl::make_unexpected(walked.error());
-    sweep_pacer_.spent(now, clock_now(CLOCK_THREAD_CPUTIME_ID) - before);
+    sweep_pacer_.spent(now, thread_cpu() - before);
     head.coverage |= LAGGARD_COVERS_SWEEP;
     if (pools) {
       pools_due_ = now + pools_period_ * 9 / 10;  // ticks jitter: not one more than needed
@@ -223,18 +217,18 @@ Result<RawTick> LiveSource::tick(bool walk_holders, bool everything)
 
   if (pairs_)
     look_at_pairs(now, raw);
+  workloads_.tell(now, skeleton_->bss->epoch, raw);
 
   const HostMemory memory = host_memory();
-  head.header = {LAGGARD_RECORD_TICK, sizeof head, skeleton_->bss->epoch};
   // After the walks, so that no sample is younger than its tick.
   head.mono_ns = static_cast<__u64>(clock_now(CLOCK_MONOTONIC).count());
   head.realtime_ns = static_cast<__u64>(clock_now(CLOCK_REALTIME).count());
   head.boottime_ns = static_cast<__u64>(clock_now(CLOCK_BOOTTIME).count());
   head.page_bytes = static_cast<__u64>(::sysconf(_SC_PAGESIZE));
-  head.sweep_cpu_us = static_cast<__u32>((clock_now(CLOCK_THREAD_CPUTIME_ID) - cpu_before).count() / 1000);
+  head.sweep_cpu_us = static_cast<__u32>((thread_cpu() - cpu_before).count() / 1000);
   head.sweep_period_ns = static_cast<__u64>(sweep_pacer_.period().count());
   std::copy(std::begin(skeleton_->bss->lost), std::end(skeleton_->bss->lost), std::begin(head.lost));
-  head.skipped_runs = skipped_runs();
+  head.skipped_runs = look_at_own_programs();
   head.host_memory_available_bytes = memory.available_bytes;
   head.host_shmem_bytes = memory.shmem_bytes;
   std::memcpy(raw.data(), &head, sizeof head);
@@ -243,33 +237,36 @@ Result<RawTick> LiveSource::tick(bool walk_holders, bool everything)
 
 void LiveSource::look_at_pairs(MonoTime now, RawTick& into)
 {
-  const Duration begun = clock_now(CLOCK_THREAD_CPUTIME_ID);
+  const Duration begun = thread_cpu();
   if (programs_pacer_.due(now)) {
     pairs_->look_for_programs();
-    programs_pacer_.spent(now, std::min<Duration>(clock_now(CLOCK_THREAD_CPUTIME_ID) - begun, kProgramsCostAtMost));
+    programs_pacer_.spent(now, std::min<Duration>(thread_cpu() - begun, kProgramsCostAtMost));
   }
-  if (const Duration before = clock_now(CLOCK_THREAD_CPUTIME_ID); pairs_pacer_.due(now)) {
+  if (const Duration before = thread_cpu(); pairs_pacer_.due(now)) {
     // The walk over processes came with this tick.
     const auto alive = processes_in(into);
     const auto is_alive = [&](std::uint32_t tgid, std::uint64_t start_ns) {
       return !plan_.has("processes") || alive.contains({tgid, start_ns});
     };
     pairs_->collect(now, skeleton_->bss->epoch, is_alive, into);
-    pairs_pacer_.spent(now, clock_now(CLOCK_THREAD_CPUTIME_ID) - before - pairs_->naming_cpu());
+    pairs_pacer_.spent(now, thread_cpu() - before - pairs_->naming_cpu());
   }
 }
 
 // kernel/trace/bpf_trace.c, __bpf_trace_run(): a program that is under way on this CPU is not entered again.
-std::uint64_t LiveSource::skipped_runs() const
+std::uint64_t LiveSource::look_at_own_programs()
 {
   std::uint64_t skipped = 0;
+  program_runs_.clear();
   bpf_program* program = nullptr;
   bpf_object__for_each_program(program, skeleton_->obj)
   {
     bpf_prog_info info{};
     __u32 size = sizeof info;
-    if (bpf_program__fd(program) >= 0 && bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &size) == 0)
-      skipped += info.recursion_misses;
+    if (bpf_program__fd(program) < 0 || bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &size) != 0)
+      continue;
+    skipped += info.recursion_misses;
+    program_runs_.push_back({bpf_program__name(program), info.run_cnt, Duration{static_cast<std::int64_t>(info.run_time_ns)}});
   }
   return skipped;
 }

@@ -11,6 +11,7 @@
 #include "source/live/attribution.h"
 #include "source/live/loader.h"
 #include "source/live/pair_probe.h"
+#include "source/live/workload_teller.h"
 
 namespace laggard::source::live {
 
@@ -34,6 +35,7 @@ struct LiveOptions {
   std::vector<std::string_view> feeds;  // empty: all
   Duration pools_period{};              // how often idle connections are looked at; 0: never
   PairOptions pairs;                    // none: no probes
+  bool command_lines = false;           // tell those of processes: there may be secrets in them
 };
 
 class LiveSource {
@@ -59,7 +61,11 @@ class LiveSource {
   Attribution* attribution() { return attribution_.get(); }  // null: none runs
   bool can_attribute() const { return plan_.has("growth") && !attribution_refused_; }
 
+  const WorkloadTeller& workloads() const { return workloads_; }
   PairProbe* pairs() { return pairs_.get(); }  // null: none were asked for
+
+  // Of the programs that are always there, as of the last tick.
+  const std::vector<model::ProgramRuns>& program_runs() const { return program_runs_; }
 
   // Readable when the kernel side has much to say: then drain() without waiting for the tick.
   int ring_fd() const { return ring_buffer__epoll_fd(ring_.get()); }
@@ -72,7 +78,7 @@ class LiveSource {
 
   LiveSource(Loaded loaded, const LiveOptions& options);
   Result<void> start();
-  std::uint64_t skipped_runs() const;
+  std::uint64_t look_at_own_programs();  // runs that were skipped
   Result<void> walk(bpf_link* link, RawTick& into);
   void look_at_pairs(MonoTime now, RawTick& into);
 
@@ -82,11 +88,13 @@ class LiveSource {
   std::unique_ptr<Attribution> attribution_;
   bool attribution_refused_ = false;  // once: it is not tried again
   std::unique_ptr<PairProbe> pairs_;
+  std::vector<model::ProgramRuns> program_runs_;
   RawTick pending_;  // records from the ring since the last tick
   Pacer sweep_pacer_;
   Pacer holders_pacer_;
   Pacer pairs_pacer_;
   Pacer programs_pacer_;
+  WorkloadTeller workloads_;
   Duration pools_period_;
   MonoTime pools_due_;
 };

@@ -4,7 +4,6 @@
 #include <bpf/bpf.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <laggard/abi/records.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -15,7 +14,9 @@
 
 #include "identify/process_maps.h"
 #include "identify/symbols.h"
+#include "source/live/clock.h"
 #include "source/live/host.h"
+#include "source/records.h"
 
 namespace laggard::source::live {
 namespace {
@@ -107,13 +108,6 @@ void each_entry(int map, Take take)
   }
 }
 
-Duration thread_cpu()
-{
-  timespec time{};
-  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-  return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
-}
-
 // What a Go function is an instance of spells out whole interfaces: "f[go.shape.interface { ... }]" is "f[...]".
 std::string shorten_instance(const std::string& name)
 {
@@ -142,12 +136,6 @@ std::string go_function(const identify::ProcessDirectory& process, const std::ve
   if (!table || table->calling_convention() != CallingConvention::Go)
     return {};  // others have code between their functions that is nobody's
   return table->at(address - mapping->start + mapping->file_offset);
-}
-
-template <std::size_t N>
-void copy_text(char (&to)[N], const std::string& from)
-{
-  std::memcpy(to, from.data(), std::min(from.size(), N - 1));
 }
 
 }  // namespace

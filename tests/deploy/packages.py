@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: MIT
+"""Programs of Debian packages that are not installed, without installing them.
+
+rsyslog and syslog-ng conflict as packages (each is *the* system logger), and installing a daemon starts it. So those that
+this machine has are used as they are, and the others are fetched with what they need and unpacked below build/packages,
+once. Nothing outside that folder changes.
+"""
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import stage
+
+CACHE = stage.BUILD / "packages"
+
+
+@dataclass
+class Unpacked:
+    root: Path  # "/" where the package is installed
+    environment: dict[str, str]
+
+    def path(self, absolute: str) -> Path:
+        return self.root / absolute.lstrip("/")
+
+
+def provide(package: str, program: str) -> Unpacked:
+    """The package that holds `program` (absolute), and an environment in which its libraries are found."""
+    if Path(program).exists():
+        return Unpacked(Path("/"), dict(os.environ))
+    root = CACHE / package
+    if not (root / program.lstrip("/")).exists():
+        unpack(package, root)
+    libraries = sorted({str(library.parent) for library in root.rglob("*.so*") if "/modules" not in str(library)})
+    return Unpacked(root, {**os.environ, "LD_LIBRARY_PATH": ":".join(libraries)})
+
+
+def unpack(package: str, root: Path) -> None:
+    stage.require("apt-get", "dpkg-deb")
+    # --simulate names what is missing here; a conflicting package that is installed would be "Remv", which we ignore.
+    plan = subprocess.run(["apt-get", "install", "--simulate", "--no-install-recommends", package],
+                          capture_output=True, text=True, timeout=stage.DEADLINE_SECONDS)
+    wanted = re.findall(r"^Inst (\S+) (?:\[[^]]*\] )?\((\S+)", plan.stdout, re.MULTILINE)
+    if plan.returncode != 0 or not wanted:
+        reason = (plan.stderr.strip().splitlines() or ["it is already there?"])[-1]
+        raise stage.Skip(f"{package} cannot be fetched (does apt-get update help?): {reason}")
+    partial = root.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "archives").mkdir(parents=True)
+    (partial / "archives").chmod(0o777)  # apt-get downloads as the user _apt
+    fetched = subprocess.run(["apt-get", "download", "-q", *[f"{name}={version}" for name, version in wanted]],
+                             cwd=partial / "archives", capture_output=True, text=True, timeout=180)
+    if fetched.returncode != 0:
+        raise stage.Skip(f"{package} cannot be fetched: " + (fetched.stderr.strip().splitlines() or ["?"])[-1])
+    for archive in (partial / "archives").glob("*.deb"):
+        subprocess.run(["dpkg-deb", "--extract", archive, partial], check=True)
+    shutil.rmtree(partial / "archives")
+    shutil.rmtree(root, ignore_errors=True)
+    partial.rename(root)

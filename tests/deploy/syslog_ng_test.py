@@ -1,0 +1,67 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""A real syslog-ng with the shipped configuration takes laggard's live lines: as lines they arrive unchanged, as fields
+they arrive typed but for what the configuration says is lost.
+"""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import collectors
+import packages
+import stage
+from stage import Json
+
+
+def as_syslog_ng_prints(value: object) -> object:
+    """What 3.38 makes of a value; syslog-ng.conf says the same in words."""
+    if isinstance(value, float):
+        return float(f"{value:.6f}")
+    if isinstance(value, list):
+        return [item for element in value for item in str(element).split(",")]
+    return value
+
+
+def expected(record: Json) -> Json:
+    return {key: as_syslog_ng_prints(value) for key, value in record.items()}
+
+
+def test(work: Path) -> None:
+    stage.require_observer()
+    collectors.require_root()
+    syslog_ng = packages.provide("syslog-ng-core", "/usr/sbin/syslog-ng")
+    logs = collectors.prepare(work)
+    (work / "syslog-ng.conf").write_text("@version: 3.38\n"
+                                         f'@include "{collectors.CONFIGURATIONS}/syslog-ng.conf"\n')
+    modules = syslog_ng.path("/usr/lib/syslog-ng/3.38")
+    command = [syslog_ng.path("/usr/sbin/syslog-ng"), "--foreground", "--no-caps", "--module-path", modules,
+               "--cfgfile", work / "syslog-ng.conf", "--persist-file", work / "persist", "--control", work / "control",
+               "--pidfile", work / "pid"]
+    with collectors.collector(logs, command, syslog_ng.environment):
+        lines = collectors.observe(work, logs)
+        sent = [json.loads(line) for line in lines]
+        collectors.check_variety(sent)
+        whole = collectors.arrived(logs / "laggard-collected.ndjson", 2 * len(lines))  # the file's and the pod's
+
+        # A rotation by copytruncate, as logrotate.conf does it.
+        (logs / "laggard/laggard.ndjson").write_text("")
+        with (logs / "laggard/laggard.ndjson").open("a") as out:
+            out.write(lines[-1] + "\n")
+        whole = collectors.arrived(logs / "laggard-collected.ndjson", 2 * len(lines) + 1)
+        fields = collectors.arrived(logs / "laggard-fields.ndjson", 2 * len(lines) + 1)
+        not_json = stage.eventually(lambda: (logs / "laggard-not-json.log").read_text(), "the text line is kept")
+
+    stage.check_schema(whole)
+    unchanged = (logs / "laggard-collected.ndjson").read_text().split("\n")[:-1]
+    assert sorted(unchanged) == sorted([*lines, *lines, lines[-1]]), "a line was changed"
+
+    carried = collectors.in_order(expected(record) for record in [*sent, *sent, sent[-1]])
+    for one, other in zip(carried, collectors.in_order(fields), strict=True):
+        assert not (lost := collectors.differences(one, other)), f"{lost} in {one}"
+    critical = [record for record in sent if record["severity"] == "error"]
+    collectors.arrived(logs / "laggard-critical.ndjson", 2 * len(critical))
+    assert not_json.count("\n") == 1 and "diagnostics are text" in not_json, not_json
+
+
+stage.run(test)
