@@ -23,11 +23,10 @@ def test(work: Path) -> None:
     # Nothing else is different in there: laggard reads /proc, /sys/fs/cgroup and /var/log as everywhere.
     laggard = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /var/log && exec "$@"', work / "var/log",
                stage.LAGGARD, "--output", "json", "--command-line", *stage.QUICK]
-    pod_cgroup = ["--cgroup-parent", f"/kubepods/besteffort/pod{uid}"]
     with Podman(work) as podman:
         make_workload_image(podman.command, work, "localhost/workload:test")
         with podman.container("plain", [], "localhost/workload:test", SLOW, work / "plain.out") as plain, \
-                podman.container("pod", pod_cgroup, "localhost/workload:test", SLOW, work / "pod.out") as pod:
+                podman.container("pod", podman.pod_cgroup(uid), "localhost/workload:test", SLOW, work / "pod.out") as pod:
             ids = {pid: podman.run("inspect", "--format", "{{.Id}}", name) for pid, name in ((plain, "plain"), (pod, "pod"))}
             names = name_log(work, ids[pod], uid)
             with output.open("w") as file, stage.started(laggard, stdout=file):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -30,6 +31,42 @@ def run(command: Sequence[str | Path], **options: str | Path | dict[str, str]) -
     return str(done.stdout).strip()
 
 
+def leave(folder: Path) -> None:
+    """What podman left running to tidy up ends, and its mounts go, so that the folder can."""
+    def processes() -> list[Path]:
+        found = []
+        for file in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):  # it has ended
+                if f"{folder}/".encode() in file.read_bytes():
+                    found.append(file)
+        return found
+    stage.eventually(lambda: not processes(), "podman's processes have ended", 20)
+    for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+        if (place := line.split()[1]).startswith(f"{folder}/"):
+            subprocess.run(["umount", "-l", place], check=False)
+
+
+def cgroups(path: str) -> list[Path]:
+    """The folders of this cgroup, whether it is there or not: one of v2, or one in each hierarchy of v1."""
+    root = Path("/sys/fs/cgroup")
+    roots = [root] if (root / "cgroup.procs").exists() else [top for top in root.iterdir() if not top.is_symlink()]
+    return [Path(f"{top}{path}") for top in roots if top.is_dir()]
+
+
+def remove_cgroups(path: str) -> None:
+    """With what is below it. Its processes may still be on their way out."""
+    def are_gone() -> bool:
+        for top in cgroups(path):
+            for folder, _, _ in os.walk(top, topdown=False):
+                with contextlib.suppress(OSError):
+                    os.rmdir(folder)
+        return not any(top.exists() for top in cgroups(path))
+    stage.eventually(are_gone, f"the cgroup {path} is gone", 20)
+    for parent in (folder for parents in list(Path(path).parents)[:-1] for folder in cgroups(str(parents))):
+        with contextlib.suppress(OSError):  # not there; or there are others in it
+            parent.rmdir()
+
+
 def make_laggard_image(podman: Sequence[str], work: Path, tag: str) -> None:
     """By its own Containerfile; only the build stage is left out, in favour of the laggard that was built here."""
     run([DEPLOY / "container/collect", stage.LAGGARD, work / "build/image"])
@@ -40,10 +77,18 @@ def make_laggard_image(podman: Sequence[str], work: Path, tag: str) -> None:
     assert size < MAX_IMAGE_BYTES
 
 
+def make_image(podman: Sequence[str], work: Path, tag: str, command: Sequence[str | Path]) -> None:
+    """Holds the program that the command begins with, and what it needs."""
+    program = Path(command[0])
+    folder = work / f"image-of-{program.name}"
+    run([DEPLOY / "container/collect", program, folder])
+    shutil.make_archive(str(folder), "tar", folder)
+    entrypoint = json.dumps([f"/usr/bin/{program.name}", *map(str, command[1:])])
+    run([*podman, "import", "--change", f"ENTRYPOINT {entrypoint}", f"{folder}.tar", tag])
+
+
 def make_workload_image(podman: Sequence[str], work: Path, tag: str) -> None:
-    run([DEPLOY / "container/collect", stage.WORKLOAD, work / "workload"])
-    shutil.make_archive(str(work / "workload"), "tar", work / "workload")
-    run([*podman, "import", "--change", 'ENTRYPOINT ["/usr/bin/workload"]', work / "workload.tar", tag])
+    make_image(podman, work, tag, [stage.WORKLOAD])
 
 
 def status_of(pid: int) -> dict[str, str]:
@@ -66,9 +111,9 @@ def memory_of(pid: int) -> str:
     peak = 0
     for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
-        for file in (f"/sys/fs/cgroup/memory{path}/memory.max_usage_in_bytes", f"/sys/fs/cgroup{path}/memory.peak"):
-            if controllers in ("", "memory") and Path(file).exists():
-                peak = max(peak, int(Path(file).read_text()))
+        file = Path(f"/sys/fs/cgroup/memory{path}/memory.max_usage_in_bytes" if controllers == "memory" else f"/sys/fs/cgroup{path}/memory.peak")
+        if controllers in ("memory", "") and file.exists():
+            peak = int(file.read_text())
     return f"{status_of(pid)['VmRSS']} resident, at most {peak / 2**20:.1f} MiB in its cgroup"
 
 
@@ -78,27 +123,23 @@ class Podman:
     def __init__(self, work: Path) -> None:
         self.folder = work
         self.command = podman_in(work)
+        self.cgroups: list[str] = []
 
     def __enter__(self) -> Podman:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """What it left running to tidy up ends, and its mounts go, so that the folder can."""
-        stage.eventually(lambda: not self.processes(), "podman's processes have ended", 20)
-        for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
-            if (place := line.split()[1]).startswith(f"{self.folder}/"):
-                subprocess.run(["umount", "-l", place], check=False)
-
-    def processes(self) -> list[Path]:
-        found = []
-        for file in Path("/proc").glob("[0-9]*/cmdline"):
-            with contextlib.suppress(OSError):  # it has ended
-                if f"{self.folder}/".encode() in file.read_bytes():
-                    found.append(file)
-        return found
+        leave(self.folder)
+        for path in self.cgroups:
+            remove_cgroups(path)
 
     def run(self, *words: str | Path) -> str:
         return run([*self.command, *words])
+
+    def pod_cgroup(self, pod_uid: str) -> list[str]:
+        """Options that put a container where a kubelet would. podman leaves that behind: it is removed in the end."""
+        self.cgroups.append(f"/kubepods/besteffort/pod{pod_uid}")
+        return ["--cgroup-parent", self.cgroups[-1]]
 
     @contextlib.contextmanager
     def container(self, name: str, options: Sequence[str], image: str, arguments: Sequence[str], output: Path) -> Iterator[int]:
@@ -113,7 +154,11 @@ class Podman:
                     raise stage.Failed(f"{name} ended: {Path(errors.name).read_text().strip()}")
                 state = subprocess.run([*self.command, "inspect", "--format", "{{.State.Pid}}", name], capture_output=True, text=True)
                 return int(state.stdout) if state.returncode == 0 else 0
-            yield stage.eventually(pid, f"{name} runs")
+            try:
+                yield stage.eventually(pid, f"{name} runs")
+            finally:
+                if process.poll() is None:
+                    self.run("stop", name)
 
 
 def name_log(root: Path, container_id: str, pod_uid: str) -> dict[str, str]:

@@ -38,7 +38,7 @@ def options_of(pod: stage.Json, log_folder: Path) -> list[str]:
     assert not security, f"this test does not know {security}"
 
     assert pod["hostPID"] is True
-    options += ["--pid", "host"]
+    options += ["--pid", "host", "--stop-timeout", str(pod["terminationGracePeriodSeconds"])]
     limits = container["resources"]["limits"]
     options += ["--memory", limits["memory"].removesuffix("i"), "--cpus", str(int(limits["cpu"].removesuffix("m")) / 1000)]
     for variable in container["env"]:
@@ -93,7 +93,7 @@ def watch(podman: Podman, pod: stage.Json, work: Path) -> None:
         stage.eventually(lines, "laggard has started")
         check_privileges(laggard)
 
-        kubelet_like = ["--cgroup-parent", f"/kubepods/besteffort/pod{pod_uid}"]
+        kubelet_like = [*podman.pod_cgroup(pod_uid), "--stop-timeout", "0"]
         with podman.container("reader", kubelet_like, "localhost/workload:test",
                               ["slow-reader", "--bite", "1024", "--every", "50ms", "--rate", "1000000", "--lifetime", "120"],
                               work / "reader.out") as reader:
