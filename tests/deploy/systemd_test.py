@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from containers import leave, podman_in, remove_cgroups
 from debian import copy_of, done, package, small_debian
 from stage import WORKLOAD, Failed, Json, Skip, check_schema, eventually, require, require_observer, run
 
@@ -31,18 +32,18 @@ class Machine:
     """A container with systemd in it."""
 
     def __init__(self, work: Path, root: Path):
+        self.work = work
         self.root = root
-        self.podman = ["unshare", "--mount", "sh", "-c", OWN_MOUNTS, "sh", "podman", "--root", str(work / "storage"),
-                       "--runroot", str(work / "run"), "--runtime", "crun", "--cgroup-manager", "cgroupfs",
-                       "--events-backend", "none"]
+        # Not this program itself: it removes the container's cgroups, of all hierarchies.
+        self.podman = ["unshare", "--mount", "sh", "-c", OWN_MOUNTS, "sh", *podman_in(work)]
         self.name = f"laggard-systemd-{os.getpid()}"
         self.inside: list[str] = []  # while it runs
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         # It ends by itself even where this program is killed.
-        command = [*self.podman, "run", "--detach", "--timeout=240", "--name", self.name, "--privileged", "--systemd=always", "--network=none",
-                   "--security-opt=seccomp=unconfined", "--ulimit=nofile=1000:1000", "--ulimit=nproc=30000:30000",
+        command = [*self.podman, "run", "--detach", "--timeout=240", "--name", self.name, f"--cgroup-parent=/{self.name}", "--privileged",
+                   "--systemd=always", "--network=none", "--security-opt=seccomp=unconfined", "--ulimit=nofile=1000:1000", "--ulimit=nproc=30000:30000",
                    "--rootfs", str(self.root), "/lib/systemd/systemd"]
         # To a file: conmon stays and would hold a pipe open.
         log = self.root.parent / "podman.log"
@@ -58,6 +59,8 @@ class Machine:
         finally:
             subprocess.run([*self.podman, "rm", "--force", "--time=1", self.name], stdin=subprocess.DEVNULL,
                            capture_output=True, timeout=60)
+            leave(self.work)
+            remove_cgroups(f"/{self.name}")
 
     def __call__(self, *command: str) -> str:
         return done(*self.inside, *command, seconds=60)
