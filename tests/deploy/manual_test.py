@@ -117,7 +117,7 @@ def check_configuration(folder: Path) -> None:
     # 1: not healthy, without a heartbeat. 2 would be a mistake in the file.
     tried = subprocess.run([LAGGARD, "--config", folder / "all.toml", "--heartbeat", folder / "none", "health"], capture_output=True)
     assert tried.returncode == 1, tried
-    defaults = dict(re.findall(r"^ +--([a-z-]+) \[([^]]*)\]", done(LAGGARD, "--help"), re.M))
+    defaults = dict(re.findall(r"^ +--([a-z-]+) \[([^]]*)\](?= |$)", done(LAGGARD, "--help"), re.M))
     for key, value in re.findall(r'^([a-z-]+) = "([^"]*)"', "\n".join(lines), re.M):
         assert defaults.get(key, value) == value, f"{key} is {defaults[key]}, not {value}"
 

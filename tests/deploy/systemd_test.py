@@ -8,6 +8,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,11 @@ HIGHEST_EXPOSURE = 3.0
 OWN_MOUNTS = "if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi; exec \"$@\""
 # The test is not to wait for two minutes, nor for five seconds of a queue that is not empty.
 QUICK_WATCHDOG = "[Service]\nWatchdogSec=4s\nTimeoutAbortSec=1s\nRestartSec=100ms\n"
+
+CONFIGURATION = """hold = "2s"
+metrics = "127.0.0.1:22907"
+metrics-textfile = "/run/laggard/laggard.prom"
+"""
 
 
 class Machine:
@@ -86,7 +92,7 @@ def test(work: Path) -> None:
     (root / "tmp/laggard.deb").write_bytes(deb.read_bytes())
     done("chroot", root, "dpkg", "-i", "/tmp/laggard.deb")
     done("cp", WORKLOAD, root / "usr/bin/slowpoke")
-    (root / "etc/laggard/laggard.toml").write_text('hold = "2s"\n')
+    (root / "etc/laggard/laggard.toml").write_text(CONFIGURATION)
     machine = Machine(work, root)
     with machine.running():
         eventually(lambda: machine.says("systemctl", "is-system-running").strip() in ("running", "degraded"), "systemd is up")
@@ -106,6 +112,12 @@ def test(work: Path) -> None:
             assert line in status, f"not {line} in {status}"
         assert not re.search(r"^Uid:\t0", status, re.M), status
         assert machine("setpriv", "--reuid=65534", "--clear-groups", "laggard", "health").startswith("the main loop ticked")
+
+        fetch = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:22907/metrics', timeout=10).read().decode())"
+        scraped = done("nsenter", "--net", *machine.inside[2:], sys.executable, "-c", fetch)
+        assert "laggard_build_info" in scraped, scraped
+        written = machine("setpriv", "--reuid=65534", "--clear-groups", "cat", "/run/laggard/laggard.prom")
+        assert "laggard_build_info" in written, written
 
         machine("systemd-run", "--unit=slow", "sh", "-c",
                 "sleep 60 | exec slowpoke slow-reader --bite 1024 --every 50ms --rate 1000000 --lifetime 60")
