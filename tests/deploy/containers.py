@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import stage
 
 DEPLOY = stage.SOURCE / "scripts/deploy"
 MAX_IMAGE_BYTES = 30_000_000
+PR_SET_CHILD_SUBREAPER = 36
 
 
 def podman_in(folder: Path) -> list[str]:
@@ -49,13 +51,28 @@ def leave(folder: Path) -> None:
 def cgroups(path: str) -> list[Path]:
     """The folders of this cgroup, whether it is there or not: one of v2, or one in each hierarchy of v1."""
     root = Path("/sys/fs/cgroup")
-    roots = [root] if (root / "cgroup.procs").exists() else [top for top in root.iterdir() if not top.is_symlink()]
-    return [Path(f"{top}{path}") for top in roots if top.is_dir()]
+    return [Path(f"{top}{path}") for top in [root, *root.iterdir()] if not top.is_symlink() and (top / "cgroup.procs").exists()]
+
+
+def adopt_orphans() -> None:
+    """What a child of ours leaves behind becomes our child, not init's."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def bury_dead() -> bool:
+    """No child is left, dead or alive. The living stay so."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0] != 0:
+            pass
+    except ChildProcessError:
+        return True
+    return False
 
 
 def remove_cgroups(path: str) -> None:
-    """With what is below it. Its processes may still be on their way out."""
+    """With what is below it. Its processes may still be on their way out; dead ones keep it until they are waited for."""
     def are_gone() -> bool:
+        bury_dead()
         for top in cgroups(path):
             for folder, _, _ in os.walk(top, topdown=False):
                 with contextlib.suppress(OSError):
@@ -124,6 +141,7 @@ class Podman:
         self.folder = work
         self.command = podman_in(work)
         self.cgroups: list[str] = []
+        adopt_orphans()
 
     def __enter__(self) -> Podman:
         return self
@@ -179,4 +197,4 @@ def hide_unified_cgroup() -> None:
     unified = Path("/sys/fs/cgroup/unified")
     if unified.is_mount() and "--own-mounts" not in sys.argv:
         os.execvp("unshare", ["unshare", "--mount", "--propagation", "private", "sh", "-c",
-                              f"umount -l {unified} && exec \"$@\"", "sh", sys.executable, sys.argv[0], "--own-mounts"])
+                              f"mount -t tmpfs tmpfs {unified} && exec \"$@\"", "sh", sys.executable, sys.argv[0], "--own-mounts"])

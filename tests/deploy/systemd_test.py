@@ -14,9 +14,10 @@ from pathlib import Path
 
 from containers import leave, podman_in, remove_cgroups
 from debian import copy_of, done, package, small_debian
-from stage import WORKLOAD, Failed, Json, Skip, check_schema, eventually, require, require_observer, run
+from stage import SOURCE, WORKLOAD, Failed, Json, Skip, check_schema, eventually, lines_of, require, require_observer, run
 
 HIGHEST_EXPOSURE = 3.0
+FILE_DROP_IN = SOURCE / "scripts/deploy/collectors/systemd-file.conf"
 # A hybrid or v1 machine's empty cgroup2 would have crun take it for a v2 machine.
 OWN_MOUNTS = "if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi; exec \"$@\""
 # The test is not to wait for two minutes, nor for five seconds of a queue that is not empty.
@@ -147,6 +148,16 @@ def test(work: Path) -> None:
         end = machine.shows("ActiveState", "Result", "ExecMainStatus")
         assert end == {"ActiveState": "inactive", "Result": "success", "ExecMainStatus": "0"}, end
         assert [line for line in machine.journal() if line["event.name"] == "laggard.agent.stopped"][-1]["severity"] == "info"
+
+        # With the drop-in for collectors that read files, its lines go to one.
+        (drop_in.parent / "file.conf").write_text(FILE_DROP_IN.read_text())
+        machine("install", "-d", "-m", "0750", "/var/log/laggard")
+        machine("systemctl", "daemon-reload")
+        machine("systemctl", "start", "laggard")
+        machine("systemctl", "stop", "laggard")
+        written = lines_of((root / "var/log/laggard/laggard.ndjson").read_text())
+        check_schema(written)
+        assert [line["event.name"] for line in written][::len(written) - 1] == ["laggard.agent.started", "laggard.agent.stopped"]
 
         # A mistake in the configuration ends it once and for all, and says so.
         (root / "etc/laggard/laggard.toml").write_text("hodl = 1\n")

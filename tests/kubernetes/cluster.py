@@ -7,7 +7,6 @@ machine's, because laggard wants that one; so whatever runs here stays a descend
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -16,13 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import stage
-from containers import cgroups, remove_cgroups, run
+from containers import adopt_orphans, bury_dead, cgroups, remove_cgroups, run
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NODE, ADDRESS, PAUSE_IMAGE = "node1", "10.99.0.1", "localhost/pause:1"
 # What would be changed on the machine is hidden below something that is gone with the mount namespace.
 PRIVATE_FOLDERS = ("/run", "/var/log", "/var/lib/kubelet", "/var/lib/cni", "/opt")
-PR_SET_CHILD_SUBREAPER = 36
 
 NETWORK = """{"cniVersion": "0.4.0", "name": "pods", "plugins": [{"type": "bridge", "bridge": "cni0", "isGateway": true,
 "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.88.1.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}}]}"""
@@ -68,10 +66,10 @@ def enter() -> None:
     """Starts this program again in namespaces of its own, and prepares those."""
     if "--inside" not in sys.argv:
         os.execvp("unshare", ["unshare", "--mount", "--net", "--propagation", "private", sys.executable, *sys.argv, "--inside"])
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    adopt_orphans()
     run(["mount", "--make-rshared", "/"])  # the kubelet's mounts must reach its containers
     if Path("/sys/fs/cgroup/unified").is_mount():
-        run(["umount", "-l", "/sys/fs/cgroup/unified"])  # hybrid: runc and the kubelet shall see one of v1
+        run(["mount", "-t", "tmpfs", "tmpfs", "/sys/fs/cgroup/unified"])  # hybrid: runc and the kubelet shall see one of v1
     for folder in PRIVATE_FOLDERS:
         if Path(folder).exists():
             run(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", folder])
@@ -101,12 +99,7 @@ def end_all() -> bool:
     for pid in descendants():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0] != 0:
-            pass
-    except ChildProcessError:
-        return True
-    return False
+    return bury_dead()
 
 
 class Cluster:
