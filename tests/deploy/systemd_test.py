@@ -44,8 +44,8 @@ class Machine:
     def running(self) -> Iterator[None]:
         # It ends by itself even where this program is killed.
         command = [*self.podman, "run", "--detach", "--timeout=240", "--name", self.name, f"--cgroup-parent=/{self.name}", "--privileged",
-                   "--systemd=always", "--network=none", "--security-opt=seccomp=unconfined", "--ulimit=nofile=1000:1000", "--ulimit=nproc=30000:30000",
-                   "--rootfs", str(self.root), "/lib/systemd/systemd"]
+                   "--systemd=always", "--network=none", "--security-opt=seccomp=unconfined",
+                   "--ulimit=nofile=1000:1000", "--ulimit=nproc=30000:30000", "--rootfs", str(self.root), "/lib/systemd/systemd"]
         # To a file: conmon stays and would hold a pipe open.
         log = self.root.parent / "podman.log"
         with log.open("w") as out:
