@@ -11,12 +11,9 @@ TEST_PACKAGES=(libgtest-dev libgmock-dev libclang-rt-14-dev iproute2 qemu-system
 # shellcheck disable=SC2034
 DEPLOY_PACKAGES=(python3 python3-jsonschema python3-yaml mmdebstrap dpkg-dev lintian podman crun npm groff-base zsh fish
   prometheus prometheus-node-exporter postgresql util-linux)
-<<<<<<< HEAD
 # shellcheck disable=SC2034
 KUBERNETES_PACKAGES=(python3 python3-jsonschema python3-yaml podman crun golang-go dpkg-dev xz-utils containerd runc etcd-server
   containernetworking-plugins iptables iproute2 util-linux openssl)
-=======
->>>>>>> main
 # shellcheck disable=SC2034
 SCENARIO_PACKAGES=(nginx-light haproxy redis-server redis-tools postgresql curl wget iperf3 wrk socat nodejs python3 iproute2
   util-linux procps)
