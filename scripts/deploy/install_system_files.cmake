@@ -7,7 +7,9 @@ if(CMAKE_INSTALL_PREFIX STREQUAL "/usr")
 else()
   set(etc ${CMAKE_INSTALL_PREFIX}/etc)
 endif()
-file(INSTALL ${deploy}/systemd/laggard.toml DESTINATION ${etc}/laggard)
+if(NOT EXISTS "$ENV{DESTDIR}${etc}/laggard/laggard.toml")  # or somebody's changes were lost
+  file(INSTALL ${deploy}/systemd/laggard.toml DESTINATION ${etc}/laggard)
+endif()
 
 file(READ ${deploy}/systemd/laggard.service unit)
 string(REPLACE "=/usr/bin/" "=${CMAKE_INSTALL_PREFIX}/bin/" unit "${unit}")

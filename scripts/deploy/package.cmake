@@ -10,7 +10,7 @@ target_link_options(laggard PRIVATE LINKER:-z,relro,-z,now)
 install(TARGETS laggard RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(FILES ${PROJECT_SOURCE_DIR}/userspace/output/laggard.schema.json DESTINATION ${CMAKE_INSTALL_DATADIR}/laggard)
 install(DIRECTORY ${deploy}/ DESTINATION ${CMAKE_INSTALL_DATADIR}/laggard
-        PATTERN man EXCLUDE PATTERN systemd EXCLUDE PATTERN debian EXCLUDE PATTERN *.cmake EXCLUDE)
+        REGEX "${deploy}/(man|systemd|debian|container)$" EXCLUDE PATTERN *.cmake EXCLUDE)  # the image is built of the sources
 install(SCRIPT ${deploy}/install_system_files.cmake)
 file(READ ${PROJECT_SOURCE_DIR}/LICENSE license)
 file(WRITE ${generated}/copyright "${license}\nOn Debian the text of the GPL, version 2, is in /usr/share/common-licenses/GPL-2.\n")

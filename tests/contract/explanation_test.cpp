@@ -133,7 +133,7 @@ TEST(Explanations, NothingToSayIsALineToo)
 {
   Explanation explanation;
   explanation.time = sample_time();
-  explanation.process = {.id = {4121, 7}, .comm = "", .vpid = 0, .uid = {}, .creation_time = {}};
+  explanation.process = {.id = {4121, 7}, .comm = "", .vpid = 0, .uid = {}, .creation_time = {}, .workload = {}};
   const std::vector<json> lines = checked(explanation);
   ASSERT_EQ(lines.size(), 1U);
   EXPECT_EQ(lines[0]["laggard.evidence.attributed_ratio"], 0.0);

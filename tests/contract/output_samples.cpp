@@ -60,7 +60,7 @@ detect::Finding sample_finding(detect::Kind kind, detect::Phase phase)
   if (phase == detect::Phase::Resolved)
     finding.resolution = detect::Resolution::Drained;
   finding.process = {
-      .id = {4121, 7}, .comm = "qt-viewer", .vpid = 11, .uid = 1009, .creation_time = sample_time() - 1h};
+      .id = {4121, 7}, .comm = "qt-viewer", .vpid = 11, .uid = 1009, .creation_time = sample_time() - 1h, .workload = {}};
   if (kind != detect::Kind::UserSpaceBuffering)
     finding.socket = detect::SocketRef{model::Transport::Tcp, model::TcpState::Established,
                                        {ipv4({10, 0, 0, 7}, 52114), ipv4({10, 0, 0, 9}, 17725)}, false, true,
@@ -107,7 +107,7 @@ output::SocketLine sample_socket()
   sample.snd_una = 0xfffffffe;  // 7 bytes, across the wrap
   sample.reads = 13;
   sample.last_read = sample.time - 17s;
-  line.process = {.id = {4121, 7}, .comm = "qt-viewer", .vpid = 0, .uid = {}, .creation_time = {}};
+  line.process = {.id = {4121, 7}, .comm = "qt-viewer", .vpid = 0, .uid = {}, .creation_time = {}, .workload = {}};
   line.holders = {4121};
   line.oldest_unread_at_least = 192s;
   return line;

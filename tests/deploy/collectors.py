@@ -67,7 +67,7 @@ def observe(work: Path, logs: Path) -> list[str]:
                                      stdout=out, stderr=subprocess.PIPE, timeout=stage.DEADLINE_SECONDS)
             if laggard.returncode != 0:
                 raise stage.Failed(f"laggard left with {laggard.returncode}: {laggard.stderr.decode()}")
-            subprocess.run([stage.LAGGARD, "snapshot", "--output", "json"], stdout=out, check=True,
+            subprocess.run([stage.LAGGARD, "snapshot", "--output", "json"], stdout=out, stderr=subprocess.DEVNULL, check=True,
                            timeout=stage.DEADLINE_SECONDS)
     lines = file.read_text().splitlines()
     pod = logs / "pods/observability_laggard-x7k2p_1ac3d1f2-0d9b-4a6e-9d1c-2b1f6f1a9c11/laggard"
@@ -109,6 +109,12 @@ def arrived(file: Path, count: int) -> list[Json]:
     records = [json.loads(line) for line in file.read_bytes().decode().split("\n") if line]
     assert len(records) == count, f"{len(records)} records instead of {count} in {file}"
     return records
+
+
+def kept_text(logs: Path) -> str:
+    """What was no JSON."""
+    file = logs / "laggard-not-json.log"
+    return stage.eventually(lambda: file.exists() and file.read_text(), "the text line is kept")
 
 
 def in_order(records: Iterable[Json]) -> list[Json]:

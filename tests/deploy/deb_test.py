@@ -2,6 +2,8 @@
 """The Debian package installs in a fresh small Debian, works there, and leaves nothing when it is purged."""
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 from debian import copy_of, done, package, small_debian
@@ -21,6 +23,11 @@ def files_of(root: Path) -> set[str]:
 def test(work: Path) -> None:
     deb = package()
     print(f"{deb.name}: {deb.stat().st_size / 1024:.0f} KiB; {done('dpkg-deb', '-f', deb, 'Depends').strip()}")
+    if shutil.which("lintian"):
+        said = subprocess.run(["lintian", "--allow-root", deb], capture_output=True, text=True, timeout=120).stdout.splitlines()
+        # There is no address to write to; LAGGARD_PACKAGE_CONTACT sets one.
+        said = [line for line in said if line[:2] in ("E:", "W:") and "bogus-mail-host" not in line]
+        assert not said, "\n".join(said)
     root = copy_of(small_debian(deb), work / "root")
     before = files_of(root)
 

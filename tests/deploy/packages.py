@@ -35,29 +35,41 @@ def provide(package: str, program: str) -> Unpacked:
     root = CACHE / package
     if not (root / program.lstrip("/")).exists():
         unpack(package, root)
-    libraries = sorted({str(library.parent) for library in root.rglob("*.so*") if "/modules" not in str(library)})
+    libraries = sorted({str(library.parent) for library in root.rglob("*.so*")})
     return Unpacked(root, {**os.environ, "LD_LIBRARY_PATH": ":".join(libraries)})
 
 
 def unpack(package: str, root: Path) -> None:
     stage.require("apt-get", "dpkg-deb")
-    # --simulate names what is missing here; a conflicting package that is installed would be "Remv", which we ignore.
-    plan = subprocess.run(["apt-get", "install", "--simulate", "--no-install-recommends", package],
-                          capture_output=True, text=True, timeout=stage.DEADLINE_SECONDS)
-    wanted = re.findall(r"^Inst (\S+) (?:\[[^]]*\] )?\((\S+)", plan.stdout, re.MULTILINE)
-    if plan.returncode != 0 or not wanted:
-        reason = (plan.stderr.strip().splitlines() or ["it is already there?"])[-1]
-        raise stage.Skip(f"{package} cannot be fetched (does apt-get update help?): {reason}")
     partial = root.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "archives").mkdir(parents=True)
-    (partial / "archives").chmod(0o777)  # apt-get downloads as the user _apt
-    fetched = subprocess.run(["apt-get", "download", "-q", *[f"{name}={version}" for name, version in wanted]],
-                             cwd=partial / "archives", capture_output=True, text=True, timeout=180)
-    if fetched.returncode != 0:
-        raise stage.Skip(f"{package} cannot be fetched: " + (fetched.stderr.strip().splitlines() or ["?"])[-1])
+    reason = fetch(package, partial / "archives")
+    if reason:  # the lists may be absent or old
+        subprocess.run(["apt-get", "update", "-q"], capture_output=True, timeout=180)
+        reason = fetch(package, partial / "archives")
+    if reason:
+        raise stage.Skip(f"{package} cannot be fetched: {reason}")
     for archive in (partial / "archives").glob("*.deb"):
         subprocess.run(["dpkg-deb", "--extract", archive, partial], check=True)
     shutil.rmtree(partial / "archives")
     shutil.rmtree(root, ignore_errors=True)
     partial.rename(root)
+
+
+def fetch(package: str, folder: Path) -> str:
+    """The archives of what apt-get would install here for the package; or why not."""
+    shutil.rmtree(folder.parent, ignore_errors=True)
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)  # apt-get downloads as the user _apt
+    # A conflicting package that is installed would be "Remv": nothing is carried out, so it does not matter.
+    plan = subprocess.run(["apt-get", "install", "--simulate", "--no-install-recommends", package],
+                          capture_output=True, text=True, timeout=stage.DEADLINE_SECONDS)
+    wanted = re.findall(r"^Inst (\S+) (?:\[[^]]*\] )?\((\S+)", plan.stdout, re.MULTILINE)
+    if not wanted:
+        return last_line(plan.stderr)
+    got = subprocess.run(["apt-get", "download", "-q", *[f"{name}={version}" for name, version in wanted]],
+                         cwd=folder, capture_output=True, text=True, timeout=180)
+    return "" if got.returncode == 0 else last_line(got.stderr)
+
+
+def last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["no reason given"])[-1]

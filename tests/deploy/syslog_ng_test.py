@@ -13,6 +13,8 @@ import packages
 import stage
 from stage import Json
 
+DESCRIBED = "3.38"
+
 
 def as_syslog_ng_prints(value: object) -> object:
     """What 3.38 makes of a value; syslog-ng.conf says the same in words."""
@@ -31,10 +33,12 @@ def test(work: Path) -> None:
     stage.require_observer()
     collectors.require_root()
     syslog_ng = packages.provide("syslog-ng-core", "/usr/sbin/syslog-ng")
+    modules = next(syslog_ng.path("/usr/lib/syslog-ng").glob("*/libjson-plugin.so")).parent
+    if modules.name != DESCRIBED:
+        raise stage.Skip(f"syslog-ng.conf says what {DESCRIBED} loses, this is {modules.name}")
     logs = collectors.prepare(work)
-    (work / "syslog-ng.conf").write_text("@version: 3.38\n"
+    (work / "syslog-ng.conf").write_text(f"@version: {DESCRIBED}\n"
                                          f'@include "{collectors.CONFIGURATIONS}/syslog-ng.conf"\n')
-    modules = syslog_ng.path("/usr/lib/syslog-ng/3.38")
     command = [syslog_ng.path("/usr/sbin/syslog-ng"), "--foreground", "--no-caps", "--module-path", modules,
                "--cfgfile", work / "syslog-ng.conf", "--persist-file", work / "persist", "--control", work / "control",
                "--pidfile", work / "pid"]
@@ -42,7 +46,7 @@ def test(work: Path) -> None:
         lines = collectors.observe(work, logs)
         sent = [json.loads(line) for line in lines]
         collectors.check_variety(sent)
-        whole = collectors.arrived(logs / "laggard-collected.ndjson", 2 * len(lines))  # the file's and the pod's
+        collectors.arrived(logs / "laggard-collected.ndjson", 2 * len(lines))  # the file's and the pod's
 
         # A rotation by copytruncate, as logrotate.conf does it.
         (logs / "laggard/laggard.ndjson").write_text("")
@@ -50,7 +54,7 @@ def test(work: Path) -> None:
             out.write(lines[-1] + "\n")
         whole = collectors.arrived(logs / "laggard-collected.ndjson", 2 * len(lines) + 1)
         fields = collectors.arrived(logs / "laggard-fields.ndjson", 2 * len(lines) + 1)
-        not_json = stage.eventually(lambda: (logs / "laggard-not-json.log").read_text(), "the text line is kept")
+        not_json = collectors.kept_text(logs)
 
     stage.check_schema(whole)
     unchanged = (logs / "laggard-collected.ndjson").read_text().split("\n")[:-1]

@@ -8,17 +8,24 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from debian import copy_of, done, package, small_debian
-from stage import WORKLOAD, Failed, Json, Skip, check_schema, eventually, require, require_observer, run
+from stage import SOURCE, WORKLOAD, Failed, Json, Skip, check_schema, eventually, lines_of, require, require_observer, run
 
 HIGHEST_EXPOSURE = 3.0
+FILE_DROP_IN = SOURCE / "scripts/deploy/collectors/systemd-file.conf"
 # A hybrid or v1 machine's empty cgroup2 would have crun take it for a v2 machine.
 OWN_MOUNTS = "if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi; exec \"$@\""
 # The test is not to wait for two minutes, nor for five seconds of a queue that is not empty.
 QUICK_WATCHDOG = "[Service]\nWatchdogSec=4s\nTimeoutAbortSec=1s\nRestartSec=100ms\n"
+
+CONFIGURATION = """hold = "2s"
+metrics = "127.0.0.1:22907"
+metrics-textfile = "/run/laggard/laggard.prom"
+"""
 
 
 class Machine:
@@ -86,7 +93,7 @@ def test(work: Path) -> None:
     (root / "tmp/laggard.deb").write_bytes(deb.read_bytes())
     done("chroot", root, "dpkg", "-i", "/tmp/laggard.deb")
     done("cp", WORKLOAD, root / "usr/bin/slowpoke")
-    (root / "etc/laggard/laggard.toml").write_text('hold = "2s"\n')
+    (root / "etc/laggard/laggard.toml").write_text(CONFIGURATION)
     machine = Machine(work, root)
     with machine.running():
         eventually(lambda: machine.says("systemctl", "is-system-running").strip() in ("running", "degraded"), "systemd is up")
@@ -106,6 +113,12 @@ def test(work: Path) -> None:
             assert line in status, f"not {line} in {status}"
         assert not re.search(r"^Uid:\t0", status, re.M), status
         assert machine("setpriv", "--reuid=65534", "--clear-groups", "laggard", "health").startswith("the main loop ticked")
+
+        fetch = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:22907/metrics', timeout=10).read().decode())"
+        scraped = done("nsenter", "--net", *machine.inside[2:], sys.executable, "-c", fetch)
+        assert "laggard_build_info" in scraped, scraped
+        written = machine("setpriv", "--reuid=65534", "--clear-groups", "cat", "/run/laggard/laggard.prom")
+        assert "laggard_build_info" in written, written
 
         machine("systemd-run", "--unit=slow", "sh", "-c",
                 "sleep 60 | exec slowpoke slow-reader --bite 1024 --every 50ms --rate 1000000 --lifetime 60")
@@ -132,6 +145,16 @@ def test(work: Path) -> None:
         end = machine.shows("ActiveState", "Result", "ExecMainStatus")
         assert end == {"ActiveState": "inactive", "Result": "success", "ExecMainStatus": "0"}, end
         assert [line for line in machine.journal() if line["event.name"] == "laggard.agent.stopped"][-1]["severity"] == "info"
+
+        # With the drop-in for collectors that read files, its lines go to one.
+        (drop_in.parent / "file.conf").write_text(FILE_DROP_IN.read_text())
+        machine("install", "-d", "-m", "0750", "/var/log/laggard")
+        machine("systemctl", "daemon-reload")
+        machine("systemctl", "start", "laggard")
+        machine("systemctl", "stop", "laggard")
+        written = lines_of((root / "var/log/laggard/laggard.ndjson").read_text())
+        check_schema(written)
+        assert [line["event.name"] for line in written][::len(written) - 1] == ["laggard.agent.started", "laggard.agent.stopped"]
 
         # A mistake in the configuration ends it once and for all, and says so.
         (root / "etc/laggard/laggard.toml").write_text("hodl = 1\n")

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT
 #include "output/metrics.h"
 
-#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
 
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <thread>
 
 #include "output/metrics_endpoint.h"
 #include "output/metrics_publisher.h"
@@ -79,6 +81,35 @@ TEST(Metrics, AFindingThatBecomesCriticalIsOpenAsThatOnly)
                                       says("laggard_findings_opened_total{kind=\"slow-reader\",severity=\"critical\"} 0")));
   metrics.finding(finding(7, Phase::Resolved, Severity::Critical));
   EXPECT_THAT(metrics.text({}), says("laggard_findings_open{kind=\"slow-reader\",severity=\"critical\"} 0"));
+}
+
+TEST(Metrics, NamespacesAreToldApartUpToAHundred)
+{
+  Metrics metrics{{}};
+  for (std::uint64_t i = 1; i <= 103; i++) {
+    detect::Finding opened = finding(i, Phase::Opened);
+    opened.process.workload.k8s_namespace_name = "team-" + std::to_string(i);
+    metrics.finding(opened);
+  }
+  EXPECT_THAT(metrics.text({}), AllOf(says("laggard_findings_open{kind=\"slow-reader\",severity=\"warning\",namespace=\"team-100\"} 1"),
+                                      says("laggard_findings_opened_total{kind=\"slow-reader\",severity=\"warning\",namespace=\"other\"} 3"),
+                                      says("laggard_findings_open{kind=\"slow-reader\",severity=\"warning\"} 0"), Not(HasSubstr("team-101"))));
+  detect::Finding resolved = finding(103, Phase::Resolved);
+  resolved.process.workload.k8s_namespace_name = "team-103";
+  metrics.finding(resolved);
+  EXPECT_THAT(metrics.text({}), AllOf(says("laggard_findings_open{kind=\"slow-reader\",severity=\"warning\",namespace=\"other\"} 2"),
+                                      says("laggard_findings_resolved_total{kind=\"slow-reader\",resolution=\"drained\",namespace=\"other\"} 1")));
+}
+
+TEST(Metrics, AFindingWhosePodIsKnownLaterIsOpenThereOnly)
+{
+  Metrics metrics{{}};
+  metrics.finding(finding(7, Phase::Opened));
+  detect::Finding updated = finding(7, Phase::Updated);
+  updated.process.workload.k8s_namespace_name = "shop";
+  metrics.finding(updated);
+  EXPECT_THAT(metrics.text({}), AllOf(says("laggard_findings_open{kind=\"slow-reader\",severity=\"warning\"} 0"),
+                                      says("laggard_findings_open{kind=\"slow-reader\",severity=\"warning\",namespace=\"shop\"} 1")));
 }
 
 TEST(Metrics, ATickBringsRecordsLossesAndTheCostOfASweep)
@@ -193,6 +224,55 @@ TEST(ListenAddress, APortThatIsTakenIsSaid)
   const auto second = MetricsEndpoint::listen(*parse_listen_address(port));
   ASSERT_FALSE(second);
   EXPECT_THAT(second.error().message(), AllOf(HasSubstr("--metrics " + port), HasSubstr("Address already in use")));
+}
+
+// What the endpoint says to a client that sends this and nothing more.
+std::string answer_to(const std::string& request)
+{
+  auto endpoint = MetricsEndpoint::listen(*parse_listen_address("0"));
+  EXPECT_TRUE(endpoint);
+  const std::string url = endpoint->url();
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<std::uint16_t>(std::stoi(url.substr(url.rfind(':') + 1))));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const Fd wake{::eventfd(0, EFD_CLOEXEC)};
+  std::thread server{[&] {
+    endpoint->serve(wake.get(), std::chrono::minutes(1), [] { return std::make_shared<const std::string>("x 1\n"); });
+  }};
+  const Fd client{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  EXPECT_EQ(::connect(client.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  EXPECT_EQ(::send(client.get(), request.data(), request.size(), MSG_NOSIGNAL), static_cast<ssize_t>(request.size()));
+  ::shutdown(client.get(), SHUT_WR);
+  std::string answer;
+  std::array<char, 4096> bytes{};
+  for (ssize_t got = 0; (got = ::recv(client.get(), bytes.data(), bytes.size(), 0)) > 0;)
+    answer.append(bytes.data(), static_cast<std::size_t>(got));
+  ::eventfd_write(wake.get(), 1);
+  server.join();
+  return answer;
+}
+
+TEST(MetricsEndpoint, AnswersTheOneThingItHas)
+{
+  EXPECT_THAT(answer_to("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"),
+              AllOf(testing::StartsWith("HTTP/1.1 200 OK\r\n"), HasSubstr("\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n"),
+                    HasSubstr("\r\nContent-Length: 4\r\n"), testing::EndsWith("\r\n\r\nx 1\n")));
+  EXPECT_THAT(answer_to("GET /metrics?x=y HTTP/1.0\n\n"), testing::EndsWith("\r\n\r\nx 1\n"));
+  EXPECT_THAT(answer_to("HEAD /metrics HTTP/1.1\r\n\r\n"),
+              AllOf(testing::StartsWith("HTTP/1.1 200 OK\r\n"), HasSubstr("Content-Length: 4\r\n"), testing::EndsWith("\r\n\r\n")));
+}
+
+TEST(MetricsEndpoint, AndToEverythingElseThatItHasNot)
+{
+  for (const auto& [request, status] : std::initializer_list<std::pair<std::string, const char*>>{
+           {"GET / HTTP/1.1\r\n\r\n", "404 "}, {"GET /metricsx HTTP/1.1\r\n\r\n", "404 "},
+           {"POST /metrics HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", "405 "}, {"\r\n\r\n", "400 "}, {"GET /metrics\r\n\r\n", "400 "},
+           {"GET  HTTP/1.1\r\n\r\n", "404 "}, {std::string(3, '\0') + "\n\n", "400 "},
+           {"GET /metrics HTTP/1.1\r\nX: " + std::string(20'000, 'x'), "431 "}})
+    EXPECT_THAT(answer_to(request), testing::StartsWith("HTTP/1.1 " + std::string(status))) << request.substr(0, 40);
+  EXPECT_EQ(answer_to("GET /metr"), "");  // and gave up
+  EXPECT_EQ(answer_to(""), "");
 }
 
 std::string content(const std::string& path)

@@ -240,8 +240,8 @@ void add_common(CLI::App& app, Options& o)
   app.add_option("--heartbeat", o.heartbeat, "watch: say in this file at each tick that the main loop turns; health: look there")
       ->type_name("FILE")
       ->option_text("FILE");
-  add_parsed(app, "--metrics", o.metrics, output::parse_listen_address, "watch: metrics for Prometheus over HTTP", "")
-      ->option_text("[ADDRESS:]PORT");
+  add_parsed(app, "--metrics", o.metrics, output::parse_listen_address, "watch: metrics for Prometheus over HTTP; 9464 is 127.0.0.1:9464", "")
+      ->option_text("ADDRESS:PORT");
   app.add_option("--metrics-textfile", o.metrics_textfile, "watch: the same as a file for node_exporter, NAME.prom; renewed every 5 s")
       ->type_name("FILE")
       ->option_text("FILE");

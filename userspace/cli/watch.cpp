@@ -22,6 +22,12 @@ int cannot(const Error& error)
   return kCannotObserve;
 }
 
+int cannot_publish(const Error& error)
+{
+  std::fprintf(stderr, "laggard: %s\n", output::visible(error.message()).c_str());
+  return kCannotObserve;
+}
+
 WallTime wall_now() { return std::chrono::time_point_cast<Duration>(std::chrono::system_clock::now()); }
 
 // What became of the probes since the last tick.
@@ -39,12 +45,6 @@ bool tell_of_pairs(const Options& options, LiveSetup& setup, Session& session)
   }
   return goes_on;
 }
-
-// --metrics and --metrics-textfile.
-struct Numbers {
-  std::unique_ptr<output::MetricsPublisher> publisher;
-  output::Metrics counted;
-};
 
 // Live ticks through a session; into a recording as well where there is one. After each `ticked`.
 int observe(const Options& options, LiveSetup& setup, const StopSignals& signals, Session& session,
@@ -106,17 +106,13 @@ int run_watch(const Options& options)
     heartbeat = std::move(*opened);
   }
   ServiceManager service_manager = ServiceManager::from_environment();
-  std::optional<Numbers> numbers;
-  const auto no_numbers = [](const Error& error) {
-    std::fprintf(stderr, "laggard: %s\n", output::visible(error.message()).c_str());
-    return kCannotObserve;
-  };
+  std::unique_ptr<output::MetricsPublisher> publisher;
   // Before anything takes time, and with the privileges that a low port needs.
   if (options.metrics || !options.metrics_textfile.empty()) {
-    auto publisher = output::MetricsPublisher::open(options.metrics, options.metrics_textfile);
-    if (!publisher)
-      return no_numbers(publisher.error());
-    numbers.emplace(std::move(*publisher), output::Metrics{{}});
+    auto opened = output::MetricsPublisher::open(options.metrics, options.metrics_textfile);
+    if (!opened)
+      return cannot_publish(opened.error());
+    publisher = std::move(*opened);
   }
   auto setup = open_live(options);
   if (!setup)
@@ -129,19 +125,19 @@ int run_watch(const Options& options)
   auto sink = output::make_sink(sink_options(options), setup->observer);
   sink->give_up_when(signals->fd());
   Session session{options, setup->observer, std::move(sink)};
-  if (numbers) {
-    numbers->counted = output::Metrics{setup->observer};
-    session.count_in(&numbers->counted);
-    if (auto begun = numbers->publisher->start(numbers->counted); !begun)
-      return no_numbers(begun.error());
+  output::Metrics metrics{setup->observer};
+  if (publisher) {
+    session.count_in(&metrics);
+    if (auto begun = publisher->start(metrics); !begun)
+      return cannot_publish(begun.error());
     if (options.metrics)
-      std::fprintf(stderr, "laggard: metrics at %s\n", numbers->publisher->url().c_str());
+      std::fprintf(stderr, "laggard: metrics at %s\n", publisher->url().c_str());
   }
   std::string reason;
   const auto ticked = [&] {
-    if (numbers) {
-      numbers->counted.programs(setup->source->program_runs());
-      numbers->publisher->publish(numbers->counted);
+    if (publisher) {
+      metrics.programs(setup->source->program_runs());
+      publisher->publish(metrics);
     }
     service_manager.ticked(fmt::format("{} findings open, {} sockets", session.counts().open, session.sockets_tracked()));
     if (!heartbeat)
@@ -153,8 +149,8 @@ int run_watch(const Options& options)
   };
   const int exit_code = observe(options, *setup, *signals, session, nullptr, ticked, reason);
   service_manager.stopping();
-  if (numbers)
-    numbers->publisher->publish(numbers->counted);
+  if (publisher)
+    publisher->publish(metrics);
   return exit_code;
 }
 
