@@ -83,11 +83,9 @@ def enter() -> None:
 def descendants() -> list[int]:
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            text = stat.read_text()
-        except OSError:
-            continue  # it has ended
-        children.setdefault(int(text.rpartition(")")[2].split()[1]), []).append(int(stat.parent.name))
+        with contextlib.suppress(OSError):  # it has ended
+            text = stat.read_bytes().rpartition(b")")[2]  # a name is any bytes
+            children.setdefault(int(text.split()[1]), []).append(int(stat.parent.name))
     found = [os.getpid()]
     for pid in found:
         found += children.get(pid, [])
