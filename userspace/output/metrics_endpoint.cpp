@@ -6,6 +6,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <array>
@@ -90,6 +91,9 @@ Result<MetricsEndpoint> MetricsEndpoint::listen(const ListenAddress& address)
   if (fd < 0 || ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) != 0 ||
       ::bind(fd, reinterpret_cast<const sockaddr*>(&address.address), address.length) != 0 || ::listen(fd, kBacklog) != 0)
     return errno_failure(fmt::format("cannot serve --metrics {}", address.text));
+  // The looks need descriptors, too.
+  if (rlimit limit{}; ::getrlimit(RLIMIT_NOFILE, &limit) == 0)
+    endpoint.max_clients_ = std::clamp<std::size_t>(limit.rlim_cur / 4, 1, kMaxClients);
   return endpoint;
 }
 
@@ -107,21 +111,21 @@ std::string MetricsEndpoint::url() const
   return fmt::format("http://{}{}{}:{}/metrics", is_ipv6 ? "[" : "", host.data(), is_ipv6 ? "]" : "", port.data());
 }
 
-void MetricsEndpoint::accept_waiting(Clock::time_point now)
+bool MetricsEndpoint::accept_waiting(Clock::time_point now)
 {
-  while (clients_.size() < kMaxClients) {
+  while (!is_full()) {
     Fd fd{::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
     if (!fd)
-      return;
+      return errno == EAGAIN || errno == EINTR || errno == ECONNABORTED;
     clients_.push_back({std::move(fd), now});
   }
+  return true;
 }
 
 // Who has had its time; and who has had its share of it while others wait.
 void MetricsEndpoint::drop_late(Clock::time_point now)
 {
-  const bool is_full = clients_.size() >= kMaxClients;
-  const Clock::duration most = is_full ? Clock::duration{kGrace} : Clock::duration{kPatience};
+  const Clock::duration most = is_full() ? Clock::duration{kGrace} : Clock::duration{kPatience};
   std::erase_if(clients_, [&](const Client& client) {
     if (now - client.since <= most)
       return false;
@@ -166,25 +170,26 @@ void MetricsEndpoint::serve(int wake_fd, std::chrono::milliseconds time, const P
 {
   const Clock::time_point end = Clock::now() + time;
   std::vector<pollfd> fds;
+  bool can_accept = true;  // else not before the next round: who waits is there all the time
   for (auto now = Clock::now(); now < end; now = Clock::now()) {
     drop_late(now);
-    const bool has_room = clients_.size() < kMaxClients;
-    fds.assign({{wake_fd, POLLIN, 0}, {has_room ? listener_.get() : -1, POLLIN, 0}});
+    fds.assign({{wake_fd, POLLIN, 0}, {can_accept && !is_full() ? listener_.get() : -1, POLLIN, 0}});
     for (const Client& client : clients_) {
       const int wanted = (client.said_all ? 0 : POLLIN) | (client.has_more_to_come() ? POLLOUT : 0);
       fds.push_back({client.fd.get(), static_cast<short>(wanted), 0});
     }
-    const auto pause = std::min<Clock::duration>(end - now, clients_.empty() ? Clock::duration{time} : Clock::duration{kGrace / 2});
+    const auto pause = std::min<Clock::duration>(end - now, clients_.empty() && can_accept ? Clock::duration{time} : Clock::duration{kGrace / 2});
     const int ready = ::poll(fds.data(), fds.size(), static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(pause).count()));
-    if (ready <= 0)
-      continue;
     if (fds[0].revents != 0)
       return;
+    can_accept = true;
+    if (ready <= 0)
+      continue;
     // Backwards: what is erased has been looked at.
     for (std::size_t i = clients_.size(); i-- > 0;)
       if (fds[i + 2].revents != 0 && is_over(clients_[i], page))
         clients_.erase(clients_.begin() + static_cast<std::ptrdiff_t>(i));
-    accept_waiting(Clock::now());
+    can_accept = accept_waiting(Clock::now());
   }
 }
 

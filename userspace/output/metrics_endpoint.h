@@ -31,7 +31,7 @@ Result<ListenAddress> parse_listen_address(std::string_view text);
 
 class MetricsEndpoint {
  public:
-  static constexpr std::size_t kMaxClients = 256;
+  static constexpr std::size_t kMaxClients = 256;  // and at most a quarter of the descriptors that we may have
   // When there is no room: a client that has been served for this long makes way. Who is well gets its answer in less.
   static constexpr std::chrono::milliseconds kGrace{250};
   static constexpr std::chrono::seconds kPatience{10};  // with any client; Prometheus has no more by default
@@ -57,12 +57,15 @@ class MetricsEndpoint {
     bool has_more_to_come() const { return answer && sent < answer->size(); }
   };
 
-  void accept_waiting(Clock::time_point now);
+  bool is_full() const { return clients_.size() >= max_clients_; }
+  // False: the system refuses more.
+  bool accept_waiting(Clock::time_point now);
   void drop_late(Clock::time_point now);
   bool is_over(Client& client, const Page& page);
   Text answer_to(std::string_view request, const Page& page);
 
   Fd listener_;
+  std::size_t max_clients_ = kMaxClients;
   std::vector<Client> clients_;  // oldest first
   Text page_, page_answer_;      // shared by all that asked for it
 };
