@@ -135,7 +135,6 @@ def test(work: Path) -> None:
             stack.enter_context(started([sys.executable, __file__, "crowd", str(port), str(CLIENTS // PROCESSES)], stderr=subprocess.DEVNULL))
         eventually(lambda: connections_to(port) >= CLIENTS * 0.9, f"{CLIENTS} slow clients are connected")
         _, first = observer.scrape()
-        early = observer.usage()
         crowded = min(observer.seconds_until_finding() for _ in range(2))
         scrapes, usages = [], []
         end = time.monotonic() + 12
@@ -147,7 +146,8 @@ def test(work: Path) -> None:
         looks = number(last, "laggard_ticks_total") - number(first, "laggard_ticks_total")
         seconds = number(last, "laggard_last_tick_timestamp_seconds") - number(first, "laggard_last_tick_timestamp_seconds")
         cpu = number(last, "process_cpu_seconds_total") - number(first, "process_cpu_seconds_total")
-    late = {name: max(usage[name] for usage in usages) for name in early}
+    half = len(usages) // 2
+    early, late = ({name: max(usage[name] for usage in part) for name in before} for part in (usages[:half], usages[half:]))
     print(json.dumps({"finding_alone_seconds": round(alone, 1), "finding_crowded_seconds": round(crowded, 1),
                       "scrapes": len(scrapes), "slowest_scrape_seconds": round(max(scrapes), 2), "looks_per_second": round(looks / seconds, 3),
                       "cpu_share": round(cpu / seconds, 3), "connected": there, "before": before, "early": early, "late": late}))
@@ -157,8 +157,9 @@ def test(work: Path) -> None:
     assert max(scrapes) < SCRAPE_SECONDS, "a scrape waits too long"
     assert late["threads"] == before["threads"], "threads have grown"
     assert late["fds"] <= before["fds"] + 256 + 8, "descriptors have grown"
-    # 1000 connections are also 1000 sockets that laggard watches.
-    assert late["kib"] <= before["kib"] + 16 * 1024 and late["kib"] <= early["kib"] + 4 * 1024, "memory has grown"
+    # 1000 connections are also 1000 sockets that laggard watches; over 80 s it was 18.5 MiB from the second 20 on.
+    assert late["kib"] <= before["kib"] + 16 * 1024, "memory has grown"
+    assert late["kib"] <= early["kib"] + 2 * 1024, "memory grows on"
 
 
 if __name__ == "__main__":
