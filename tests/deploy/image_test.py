@@ -22,6 +22,8 @@ def options_of(pod: stage.Json, log_folder: Path) -> list[str]:
     container, = pod["containers"]
     security = dict(container["securityContext"])
     assert security.pop("privileged") is False
+    # podman would give capabilities to others, too; containerd does not.
+    assert security["runAsUser"] == 0, "with another user containerd starts it without capabilities"
     options = ["--user", f"{security.pop('runAsUser')}:{security.pop('runAsGroup')}"]
     capabilities = security.pop("capabilities")
     for capability in capabilities["drop"]:
@@ -37,7 +39,7 @@ def options_of(pod: stage.Json, log_folder: Path) -> list[str]:
     options += ["--security-opt", "seccomp=unconfined"]
     assert not security, f"this test does not know {security}"
 
-    assert pod["hostPID"] is True
+    assert pod["hostPID"] is True, "without hostPID nobody's cgroup can be read"
     options += ["--pid", "host", "--stop-timeout", str(pod["terminationGracePeriodSeconds"])]
     limits = container["resources"]["limits"]
     options += ["--memory", limits["memory"].removesuffix("i"), "--cpus", str(int(limits["cpu"].removesuffix("m")) / 1000)]
@@ -105,7 +107,7 @@ def watch(podman: Podman, pod: stage.Json, work: Path) -> None:
             finding = stage.eventually(found, "the slow reader is named")
             print(finding["message"])
             print(f"healthy: {podman.run('exec', 'laggard', *container['livenessProbe']['exec']['command'])}")
-            expected = {"container.id": container_id, "k8s.node.name": NODE, **names}
+            expected = {"container.id": container_id, "k8s.node.name": NODE, "host.name": NODE, **names}
             said = {key: finding.get(key) for key in expected}
             assert said == expected, f"expected {expected}, found {said}"
             assert Path(f"/proc/{reader}/ns/net").readlink() != Path(f"/proc/{laggard}/ns/net").readlink()

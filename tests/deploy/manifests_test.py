@@ -12,6 +12,7 @@ from pathlib import Path
 import stage
 
 MANIFESTS = stage.SOURCE / "scripts/deploy/kubernetes"
+WITH_METRICS = stage.SOURCE / "scripts/deploy/prometheus/kubernetes"
 CHECKER = stage.SOURCE / "tests/deploy/check_manifests.mjs"
 # The first for Kubernetes 1.36, whose models need no other package; the second reads YAML.
 PACKAGES = {"client-node": "@kubernetes/client-node@2.0.1", "js-yaml": "js-yaml@5.5.0"}
@@ -44,6 +45,23 @@ def fetch(folder: Path, name: str, package: str) -> Path:
     return target
 
 
+def patched(manifest: stage.Json, operations: list[stage.Json]) -> stage.Json:
+    """As kustomize would, as far as it is used: RFC 6902 with nothing but `add`."""
+    for operation in operations:
+        *folders, last = operation["path"].strip("/").split("/")
+        place = manifest
+        for folder in folders:
+            place = place[int(folder) if isinstance(place, list) else folder]
+        assert operation["op"] == "add", f"this test knows no {operation['op']}"
+        if isinstance(place, list):
+            assert last == "-"
+            place.append(operation["value"])
+        else:
+            assert last not in place, f"{operation['path']} would replace what is there"
+            place[last] = operation["value"]
+    return manifest
+
+
 def test(work: Path) -> None:
     stage.require("node", "npm")
     try:
@@ -56,19 +74,24 @@ def test(work: Path) -> None:
         return subprocess.run(["node", CHECKER, *packages, *files], capture_output=True, text=True, timeout=stage.DEADLINE_SECONDS)
 
     count = 0
-    for kustomization in sorted(MANIFESTS.rglob("kustomization.yaml")):
-        folder = kustomization.parent
-        rules = yaml.safe_load(kustomization.read_text())
-        resources = [name for name in rules.get("resources", []) if not (folder / name).is_dir()]
-        others = {patch["path"] for patch in rules.get("patches", [])} | {"kustomization.yaml"}
+    for folder in (MANIFESTS, WITH_METRICS):
+        rules = yaml.safe_load((folder / "kustomization.yaml").read_text())
+        resources = [folder / name for name in rules["resources"]]
+        assert all(resource.exists() for resource in resources), f"{folder} names what is not there: {resources}"
+        files = [resource for resource in resources if resource.is_file()]
+        named = {"kustomization.yaml", *(file.name for file in files), *(patch["path"] for patch in rules.get("patches", []))}
         there = {file.name for file in folder.glob("*.yaml")}
-        assert there == {*resources, *others}, f"{kustomization} names {sorted({*resources, *others})}, there are {sorted(there)}"
-        files = [folder / name for name in resources]
-        if files:
-            checked = check(*files)
-            assert checked.returncode == 0, checked.stdout + checked.stderr
+        assert named == there, f"{folder}: named are {sorted(named)}, there are {sorted(there)}"
+        checked = check(*files)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
         count += len(files)
     assert count >= 3, "there are no manifests"
+
+    with_metrics = work / "metrics.yaml"
+    with_metrics.write_text(yaml.safe_dump(patched(yaml.safe_load((MANIFESTS / "daemonset.yaml").read_text()),
+                                                   yaml.safe_load((WITH_METRICS / "metrics.yaml").read_text()))))
+    checked = check(with_metrics)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
     original = (MANIFESTS / "daemonset.yaml").read_text()
     for what, (before, after, complaint) in MISTAKES.items():

@@ -180,8 +180,9 @@ model::Observer describe_observer(const std::vector<model::HookChoice>& hooks)
   std::array<char, 256> name{};
   if (::gethostname(name.data(), name.size() - 1) == 0)
     observer.host_name = name.data();
-  if (const char* node = std::getenv("NODE_NAME"); node != nullptr)
-    observer.node_name = node;
+  // Given by the DaemonSet. gethostname() says the pod's name there.
+  if (const char* node = std::getenv("NODE_NAME"); node != nullptr && *node != '\0')
+    observer.host_name = observer.node_name = node;
   utsname kernel{};
   if (::uname(&kernel) == 0)
     observer.kernel = kernel.release;
