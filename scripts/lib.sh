@@ -10,7 +10,7 @@ TEST_PACKAGES=(libgtest-dev libgmock-dev libclang-rt-14-dev iproute2 qemu-system
   busybox-static shellcheck systemtap-sdt-dev scdoc)
 # shellcheck disable=SC2034
 DEPLOY_PACKAGES=(python3 python3-jsonschema python3-yaml jq mmdebstrap dpkg-dev lintian podman crun npm groff-base zsh fish
-  prometheus prometheus-node-exporter util-linux)
+  util-linux)
 # shellcheck disable=SC2034
 KUBERNETES_PACKAGES=(python3 python3-jsonschema python3-yaml podman crun golang-go dpkg-dev xz-utils containerd runc etcd-server
   containernetworking-plugins iptables iproute2 util-linux openssl)

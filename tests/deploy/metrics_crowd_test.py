@@ -94,7 +94,8 @@ class Observer:
 
     def usage(self) -> dict[str, int]:
         fields = dict(line.split(":\t", 1) for line in Path(f"/proc/{self.pid}/status").read_text().splitlines() if ":\t" in line)
-        return {"kib": int(fields["VmRSS"].split()[0]), "threads": int(fields["Threads"]),
+        # Not the pages of files: the machine may take those away at any time, and give them back.
+        return {"kib": int(fields["RssAnon"].split()[0]) + int(fields["VmSwap"].split()[0]), "threads": int(fields["Threads"]),
                 "fds": len(list(Path(f"/proc/{self.pid}/fd").iterdir()))}
 
     def opened(self) -> int:

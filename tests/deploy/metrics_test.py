@@ -15,6 +15,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from packages import program
 from stage import LAGGARD, QUICK, SOURCE, Failed, eventually, require, require_observer, run, slow_reader, started
 
 PROMETHEUS = SOURCE / "scripts/deploy/prometheus"
@@ -35,7 +36,7 @@ def get(url: str) -> str:
 
 
 def promtool(*arguments: str | Path, page: str = "") -> None:
-    done = subprocess.run(["promtool", *map(str, arguments)], input=page, text=True, capture_output=True, timeout=60)
+    done = subprocess.run([program("prometheus", "promtool"), *map(str, arguments)], input=page, text=True, capture_output=True, timeout=60)
     if done.returncode != 0 or (arguments[1] == "metrics" and done.stdout + done.stderr):
         raise Failed(f"promtool {arguments[0]} {arguments[1]}: {done.stdout}{done.stderr}")
 
@@ -78,7 +79,7 @@ def check_with_prometheus(work: Path, url: str) -> None:
         return list(parsed["data"]["result"])
 
     with (work / "prometheus.log").open("w") as log, \
-            started(["prometheus", f"--config.file={work}/prometheus.yml", f"--storage.tsdb.path={work}/tsdb",
+            started([program("prometheus", "prometheus"), f"--config.file={work}/prometheus.yml", f"--storage.tsdb.path={work}/tsdb",
                      f"--web.listen-address={own}"], stdout=log, stderr=log):
         found = eventually(lambda: query('laggard_findings_open{kind="slow-reader"} > 0'), "Prometheus knows of the open finding")
         assert found[0]["metric"]["job"] == "laggard", found
@@ -94,7 +95,7 @@ def check_with_prometheus(work: Path, url: str) -> None:
 
 def check_with_node_exporter(directory: Path) -> None:
     own = f"127.0.0.1:{free_port()}"
-    with started(["prometheus-node-exporter", "--collector.disable-defaults", "--collector.textfile",
+    with started([program("prometheus-node-exporter", "prometheus-node-exporter"), "--collector.disable-defaults", "--collector.textfile",
                   f"--collector.textfile.directory={directory}", f"--web.listen-address={own}"],
                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
         page = eventually(lambda: get(f"http://{own}/metrics"), "node_exporter answers")
@@ -137,7 +138,6 @@ def check_mistakes(work: Path) -> None:
 
 
 def test(work: Path) -> None:
-    require("promtool", "prometheus", "prometheus-node-exporter")
     require_observer()
     directory = work / "textfile"
     directory.mkdir()

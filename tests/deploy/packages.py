@@ -39,6 +39,11 @@ def provide(package: str, program: str) -> Unpacked:
     return Unpacked(root, {**os.environ, "LD_LIBRARY_PATH": ":".join(libraries)})
 
 
+def program(package: str, name: str) -> Path:
+    """For one that needs nothing of its package but itself."""
+    return provide(package, f"/usr/bin/{name}").path(f"/usr/bin/{name}")
+
+
 def unpack(package: str, root: Path) -> None:
     stage.require("apt-get", "dpkg-deb")
     partial = root.with_suffix(".partial")

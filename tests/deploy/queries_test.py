@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import stage
+from packages import program
 
 DEPLOY = stage.SOURCE / "scripts/deploy"
 SCHEMA = json.loads(stage.SCHEMA.read_text())
@@ -87,8 +88,7 @@ def check_promql(work: Path) -> None:
             assert set(kind.split("|")) <= VALUES, f"prometheus.md names a kind of finding that does not exist: {kind}"
     rules = [{"record": f"query_{number}", "expr": query} for number, query in enumerate(queries)]
     (work / "rules.json").write_text(json.dumps({"groups": [{"name": "fleet", "rules": rules}]}))  # JSON is YAML
-    stage.require("promtool")
-    checked = subprocess.run(["promtool", "check", "rules", work / "rules.json"], capture_output=True, text=True)
+    checked = subprocess.run([program("prometheus", "promtool"), "check", "rules", work / "rules.json"], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
