@@ -128,7 +128,8 @@ def memory_of(pid: int) -> str:
     peak = 0
     for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
-        file = Path(f"/sys/fs/cgroup/memory{path}/memory.max_usage_in_bytes" if controllers == "memory" else f"/sys/fs/cgroup{path}/memory.peak")
+        file = Path(f"/sys/fs/cgroup/memory{path}/memory.max_usage_in_bytes" if controllers == "memory"
+                    else f"/sys/fs/cgroup{path}/memory.peak")
         if controllers in ("memory", "") and file.exists():
             peak = int(file.read_text())
     return f"{status_of(pid)['VmRSS']} resident, at most {peak / 2**20:.1f} MiB in its cgroup"
@@ -164,7 +165,8 @@ class Podman:
         """The container's first process, in the host's pid namespace."""
         # Without CAP_SYS_RESOURCE a limit above ours cannot be set.
         limits = ["--ulimit", "nofile=1000:1000", "--ulimit", "nproc=30000:30000"]
-        command = [*self.command, "run", "--rm", "--interactive", "--name", name, "--network", "none", *limits, *options, image, *arguments]
+        command = [*self.command, "run", "--rm", "--interactive", "--name", name, "--network", "none", *limits, *options,
+                   image, *arguments]
         with output.open("w") as out, Path(f"{output}.errors").open("w") as errors, \
                 stage.started(command, stdout=out, stderr=errors) as process:
             def pid() -> int:

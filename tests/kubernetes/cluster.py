@@ -20,7 +20,8 @@ from containers import adopt_orphans, bury_dead, cgroups, remove_cgroups, run
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NODE, ADDRESS, PAUSE_IMAGE = "node1", "10.99.0.1", "localhost/pause:1"
 # What would be changed on the machine is hidden below something that is gone with the mount namespace.
-PRIVATE_FOLDERS = ("/run", "/var/log", "/var/lib/kubelet", "/var/lib/cni", "/opt")
+EMPTY_FOLDERS = ("/run", "/var/log")
+CHANGED_FOLDER = "/var/lib"  # kubelet/ and cni/ are wired in
 
 NETWORK = """{"cniVersion": "0.4.0", "name": "pods", "plugins": [{"type": "bridge", "bridge": "cni0", "isGateway": true,
 "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.88.1.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}}]}"""
@@ -29,6 +30,8 @@ NETWORK = """{"cniVersion": "0.4.0", "name": "pods", "plugins": [{"type": "bridg
 CONTAINERD = """version = 2
 root = "{work}/containerd"
 state = "/run/containerd"
+[plugins."io.containerd.internal.v1.opt"]
+path = "{work}/opt"
 [grpc]
 address = "/run/containerd/containerd.sock"
 [plugins."io.containerd.grpc.v1.cri"]
@@ -70,9 +73,12 @@ def enter() -> None:
     run(["mount", "--make-rshared", "/"])  # the kubelet's mounts must reach its containers
     if Path("/sys/fs/cgroup/unified").is_mount():
         run(["mount", "-t", "tmpfs", "tmpfs", "/sys/fs/cgroup/unified"])  # hybrid: runc and the kubelet shall see one of v1
-    for folder in PRIVATE_FOLDERS:
-        if Path(folder).exists():
-            run(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", folder])
+    for folder in EMPTY_FOLDERS:
+        run(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", folder])
+    changes, work = Path("/run/changes"), Path("/run/work")
+    changes.mkdir()
+    work.mkdir()
+    run(["mount", "-t", "overlay", "-o", f"lowerdir={CHANGED_FOLDER},upperdir={changes},workdir={work}", "overlay", CHANGED_FOLDER])
     # The node's interface: a kubelet wants an address and a default route, and nobody is behind it.
     for words in ("link set lo up", "link add node0 type bridge", f"addr add {ADDRESS}/24 dev node0", "link set node0 up",
                   "link add port0 type veth peer name port1", "link set port0 master node0", "link set port0 up",
@@ -123,11 +129,13 @@ class Cluster:
 
     def start(self, program: str, *options: str) -> None:
         with (self.work / f"{program}.log").open("w") as log:
-            subprocess.Popen([program, *options], cwd=self.work, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            subprocess.Popen([program, *options], cwd=self.work, env=self.environment, stdin=subprocess.DEVNULL, stdout=log,
+                             stderr=log)
 
     def try_kubectl(self, *words: str) -> str:
         """Empty: it failed."""
-        done = subprocess.run(["kubectl", *words], env=self.environment, capture_output=True, text=True, timeout=stage.DEADLINE_SECONDS)
+        done = subprocess.run(["kubectl", *words], env=self.environment, capture_output=True, text=True,
+                              timeout=stage.DEADLINE_SECONDS)
         return done.stdout.strip() if done.returncode == 0 else ""
 
     def kubectl(self, *words: str | Path) -> str:
@@ -149,13 +157,13 @@ class Cluster:
         run(["openssl", "genrsa", "-out", self.work / "accounts.key", "2048"])
         run(["openssl", "rsa", "-in", self.work / "accounts.key", "-pubout", "-out", self.work / "accounts.pub"])
         etcd = "http://127.0.0.1:2379"
-        self.start("etcd", f"--data-dir={self.work / 'etcd'}", f"--listen-client-urls={etcd}", f"--advertise-client-urls={etcd}",
-                   "--listen-peer-urls=http://127.0.0.1:2380")
-        self.start("kube-apiserver", f"--etcd-servers={etcd}", "--service-cluster-ip-range=10.96.0.0/16", "--token-auth-file=tokens.csv",
-                   "--authorization-mode=RBAC", "--allow-privileged=true", "--service-account-issuer=https://kubernetes.default.svc",
-                   "--service-account-signing-key-file=accounts.key", "--service-account-key-file=accounts.pub",
-                   f"--cert-dir={self.work / 'certificates'}", f"--bind-address={ADDRESS}", f"--advertise-address={ADDRESS}",
-                   "--kubelet-preferred-address-types=InternalIP")
+        self.start("etcd", f"--data-dir={self.work / 'etcd'}", f"--listen-client-urls={etcd}",
+                   f"--advertise-client-urls={etcd}", "--listen-peer-urls=http://127.0.0.1:2380")
+        self.start("kube-apiserver", f"--etcd-servers={etcd}", "--service-cluster-ip-range=10.96.0.0/16",
+                   "--token-auth-file=tokens.csv", "--authorization-mode=RBAC", "--allow-privileged=true",
+                   "--service-account-issuer=https://kubernetes.default.svc", "--service-account-signing-key-file=accounts.key",
+                   "--service-account-key-file=accounts.pub", f"--cert-dir={self.work / 'certificates'}",
+                   f"--bind-address={ADDRESS}", f"--advertise-address={ADDRESS}", "--kubelet-preferred-address-types=InternalIP")
         stage.eventually(lambda: self.try_kubectl("get", "--raw", "/readyz"), "the API server is ready", 180)
         kubeconfig = f"--kubeconfig={self.work / 'kubeconfig'}"
         self.start("kube-controller-manager", kubeconfig, "--service-account-private-key-file=accounts.key",
@@ -166,7 +174,8 @@ class Cluster:
         for top in cgroups(self.cgroup):
             top.mkdir()
         self.write("cni/10-pods.conflist", NETWORK)
-        self.start("containerd", "--config", str(self.write("containerd.toml", CONTAINERD.format(work=self.work, pause=PAUSE_IMAGE))))
+        containerd = self.write("containerd.toml", CONTAINERD.format(work=self.work, pause=PAUSE_IMAGE))
+        self.start("containerd", f"--config={containerd}")
         stage.eventually(lambda: Path("/run/containerd/containerd.sock").exists(), "containerd listens")
         self.start("kubelet", f"--config={self.write('kubelet.yaml', KUBELET.format(work=self.work, cgroup=self.cgroup))}",
                    f"--kubeconfig={self.work / 'kubeconfig'}", "--container-runtime=remote",
