@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: MIT
 """laggard on the host reports a slow reader in a real container with the container's id; where cgroup and log names look
-like a kubelet's, with pod, namespace and container name, too. Each has a network namespace of its own."""
+like a kubelet's, with pod, namespace and container name, too; where there are no log names, it says that they are missing.
+Each container has a network namespace of its own."""
 from __future__ import annotations
 
+import contextlib
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import containers
@@ -13,37 +16,56 @@ from containers import Podman, make_workload_image, name_log
 SLOW = ["slow-reader", "--bite", "1024", "--every", "50ms", "--rate", "1000000", "--lifetime", "90"]
 
 
+class Watch:
+    """A laggard that sees `logs` as /var/log, and everything else as it is."""
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+
+    @classmethod
+    @contextlib.contextmanager
+    def over(cls, logs: Path, output: Path) -> Iterator[Watch]:
+        logs.mkdir(parents=True, exist_ok=True)
+        command = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /var/log && exec "$@"', logs,
+                   stage.LAGGARD, "--output", "json", "--command-line", *stage.QUICK]
+        with output.open("w") as file, stage.started(command, stdout=file):
+            yield cls(output)
+        stage.check_schema(stage.lines_of(output.read_text()))
+
+    def lines(self, event: str) -> list[stage.Json]:
+        complete = stage.lines_of(self.output.read_text().rpartition("\n")[0])
+        return [line for line in complete if line["event.name"] == f"laggard.{event}"]
+
+    def finding(self, pid: int) -> stage.Json:
+        def opened() -> stage.Json | None:
+            return next((line for line in self.lines("finding.opened") if line.get("process.pid") == pid), None)
+        found = stage.eventually(opened, f"the slow reader {pid} is reported")
+        print(found["message"])
+        return found
+
+
 def test(work: Path) -> None:
     stage.require("podman", "crun", "ldd", "strip", "unshare")
     stage.require_observer()
     uid = str(uuid.uuid4())
-    (work / "var/log/pods").mkdir(parents=True)
-    (work / "var/log/containers").mkdir()
-    output = work / "laggard.ndjson"
-    # Nothing else is different in there: laggard reads /proc, /sys/fs/cgroup and /var/log as everywhere.
-    laggard = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /var/log && exec "$@"', work / "var/log",
-               stage.LAGGARD, "--output", "json", "--command-line", *stage.QUICK]
     with Podman(work) as podman:
         make_workload_image(podman.command, work, "localhost/workload:test")
         with podman.container("plain", [], "localhost/workload:test", SLOW, work / "plain.out") as plain, \
                 podman.container("pod", podman.pod_cgroup(uid), "localhost/workload:test", SLOW, work / "pod.out") as pod:
             ids = {pid: podman.run("inspect", "--format", "{{.Id}}", name) for pid, name in ((plain, "plain"), (pod, "pod"))}
             names = name_log(work, ids[pod], uid)
-            with output.open("w") as file, stage.started(laggard, stdout=file):
-
-                def of(pid: int) -> stage.Json | None:
-                    complete = stage.lines_of(output.read_text().rpartition("\n")[0])
-                    return next((line for line in complete if line["event.name"] == "laggard.finding.opened"
-                                 and line.get("process.pid") == pid), None)
-
-                alone = stage.eventually(lambda: of(plain), "the slow reader in the container is reported")
-                in_pod = stage.eventually(lambda: of(pod), "the slow reader in the pod is reported")
-    print(f"{alone['message']}\n{in_pod['message']}")
-    stage.check_schema(stage.lines_of(output.read_text()))
+            with Watch.over(work / "var/log", work / "named.ndjson") as watch:
+                alone, in_pod = watch.finding(plain), watch.finding(pod)
+                assert not watch.lines("agent.degraded"), watch.lines("agent.degraded")
+            with Watch.over(work / "empty", work / "nameless.ndjson") as watch:
+                nameless = watch.finding(pod)
+                said = stage.eventually(lambda: watch.lines("agent.degraded"), "it says that names are missing")
     assert alone["container.id"] == ids[plain] and alone["container.runtime.name"] == "podman" and "k8s.pod.name" not in alone, alone
     assert {key: in_pod.get(key) for key in ["container.id", *names]} == {"container.id": ids[pod], **names}, in_pod
     assert alone["process.command_line"].endswith(" ".join(["workload", *SLOW])), alone
     assert in_pod["laggard.socket.netns"] != alone["laggard.socket.netns"]
+    assert nameless["k8s.pod.uid"] == uid and "k8s.pod.name" not in nameless, nameless
+    assert len(said) == 1 and "names of pods" in said[0]["message"], said
 
 
 if __name__ == "__main__":

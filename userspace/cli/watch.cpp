@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <functional>
 
@@ -20,6 +21,18 @@ int cannot(const Error& error)
 {
   std::fprintf(stderr, "laggard: cannot observe: %s\n", error.message().c_str());
   return kCannotObserve;
+}
+
+// What was found missing only when it was needed: once each.
+bool tell_of_missing(LiveSetup& setup, Session& session)
+{
+  bool goes_on = true;
+  for (const std::string& clause : setup.source->workloads().missing())
+    if (std::ranges::find(setup.observer.missing, clause) == setup.observer.missing.end()) {
+      setup.observer.missing.push_back(clause);
+      goes_on = goes_on && session.degraded("not visible: " + clause);
+    }
+  return goes_on;
 }
 
 int cannot_publish(const Error& error)
@@ -62,7 +75,7 @@ int observe(const Options& options, LiveSetup& setup, const StopSignals& signals
         trouble = written.error().message();
         return false;
       }
-    const bool goes_on = session.tick(*raw) && tell_of_pairs(options, setup, session);
+    const bool goes_on = session.tick(*raw) && tell_of_pairs(options, setup, session) && tell_of_missing(setup, session);
     if (const auto& suspect = session.wants_attribution();
         suspect && setup.source->can_attribute() && setup.source->attribution() == nullptr)
       if (auto begun = setup.source->attribute({*suspect, options.thresholds.attribution, {}}); !begun)
