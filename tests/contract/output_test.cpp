@@ -237,9 +237,11 @@ TEST(OutputLines, NoNameForgesALineOrDrivesATerminal)
   for (const std::string& name : hostile_names()) {
     detect::Finding finding = sample_finding();
     finding.process.comm = name;
+    finding.process.workload.command_line = name;
     finding.message = name;
     finding.advice = name;
     const json line = checked(finding);
+    EXPECT_EQ(line.value("process.command_line", ""), line.value("process.executable.name", ""));
     const std::string message = line["message"];
     // `jq -r .message` prints it raw.
     for (char c : message)

@@ -81,6 +81,7 @@ TEST(OutputText, StaysWithinTheColumnsWhateverIsInIt)
     for (const std::string& name : hostile_names()) {
       detect::Finding finding = sample_group();
       finding.process.comm = name;
+      finding.process.workload.command_line = name + std::string(1000, 'y');
       finding.details.push_back(name + std::string(300, 'x'));
       finding.advice = name;
       finding.quality.missing.push_back(name);
@@ -106,6 +107,16 @@ TEST(OutputText, EscapesAreVisibleAndUnambiguous)
   const std::string text = text_of(finding);
   EXPECT_NE(text.find("\\x1b[1m\\x0a\\xff\\u202e\\\\x1b[4121]"), std::string::npos) << text;
   EXPECT_EQ(std::ranges::count(text, '\x1b'), 0);
+}
+
+TEST(OutputText, TheCommandLineIsOneLineAndNeverMoreThanAFew)
+{
+  detect::Finding finding = sample_finding();
+  finding.process.workload.command_line = "/usr/bin/viewer --title a\nb\x1b[2J";
+  EXPECT_EQ(lines_of(text_of(finding)).at(1), "  started as: /usr/bin/viewer --title a\\x0ab\\x1b[2J");
+  const std::size_t usual = lines_of(text_of(finding)).size();
+  finding.process.workload.command_line = std::string(1000, 'x');
+  EXPECT_LE(lines_of(text_of(finding)).size(), usual + 3);
 }
 
 TEST(OutputText, ColorOnlyOnRequest)

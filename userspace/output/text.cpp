@@ -197,6 +197,8 @@ class TextSink final : public Sink {
     const auto line = [&](std::string_view text) { out += wrap(ours(text), width_, 2, 6); };
     if (const std::string where = workload_words(finding.process.workload); !where.empty())
       line("in " + where);
+    if (const std::string& command = finding.process.workload.command_line; !command.empty())
+      line(fit("started as: " + visible(command, {.escape_backslash = true}), 2 * width_, "…"));
     // Another program's fault first: the rest is what it looks like from here.
     if (!finding.symptom_of_text.empty())
       line("follows from " + visible(finding.symptom_of_text, {.escape_backslash = true}));
