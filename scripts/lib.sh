@@ -9,7 +9,7 @@ BUILD_PACKAGES=(g++ cmake ninja-build pkg-config clang llvm bpftool libbpf-dev l
 TEST_PACKAGES=(libgtest-dev libgmock-dev libclang-rt-14-dev iproute2 qemu-system-x86 cpio
   busybox-static shellcheck systemtap-sdt-dev scdoc)
 # shellcheck disable=SC2034
-DEPLOY_PACKAGES=(python3 python3-jsonschema python3-yaml jq mmdebstrap dpkg-dev lintian podman crun npm groff-base zsh fish
+DEPLOY_PACKAGES=(python3 python3-jsonschema python3-yaml jq mmdebstrap dpkg-dev lintian podman crun groff-base zsh fish
   util-linux)
 # shellcheck disable=SC2034
 KUBERNETES_PACKAGES=(python3 python3-jsonschema python3-yaml podman crun golang-go dpkg-dev xz-utils containerd runc etcd-server
