@@ -32,15 +32,15 @@ laggard_workload_record record_of(const model::ProcessId& process, std::uint64_t
 
 }  // namespace
 
-WorkloadTeller::WorkloadTeller(double max_share, bool with_command_lines, const std::string& root)
-    : workloads_(root, with_command_lines), max_share_(max_share)
+WorkloadTeller::WorkloadTeller(double max_share, bool with_command_lines, const std::string& root, Duration most_at_once)
+    : workloads_(root, with_command_lines), max_share_(max_share), most_at_once_(most_at_once), credit_(most_at_once)
 {
 }
 
 void WorkloadTeller::tell(MonoTime now, std::uint32_t epoch, RawTick& tick)
 {
   if (known(before_))
-    credit_ = std::min(kMostAtOnce, credit_ + Duration{static_cast<std::int64_t>(static_cast<double>((now - before_).count()) * max_share_)});
+    credit_ = std::min(most_at_once_, credit_ + Duration{static_cast<std::int64_t>(static_cast<double>((now - before_).count()) * max_share_)});
   before_ = now;
   const Duration begun = thread_cpu();
   const auto spent = [&begun] { return thread_cpu() - begun; };
