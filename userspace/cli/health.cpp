@@ -8,6 +8,7 @@
 #include "base/units.h"
 #include "cli/commands.h"
 #include "cli/heartbeat.h"
+#include "identify/directory.h"
 #include "output/escape.h"
 
 namespace laggard::cli {
@@ -31,7 +32,7 @@ int run_health(const Options& options)
     return unhealthy(fmt::format("laggard has ended, in an orderly way, says {}; start it again", path));
   // Generous: only a loop that is stuck is to be restarted, not one on a busy machine.
   const Duration max_age = options.max_age.value_or(std::max<Duration>(std::chrono::seconds(30), 10 * (*beat)->interval));
-  const Duration age = monotonic_now() - (*beat)->time;
+  const Duration age = identify::monotonic_now() - (*beat)->time;
   if (age < Duration{})
     return unhealthy(fmt::format("{} is from before this machine was started; start laggard again", path));
   if (age > max_age)

@@ -4,12 +4,13 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <array>
 #include <cinttypes>
 #include <cstdio>
+
+#include "identify/directory.h"
 
 namespace laggard::cli {
 namespace {
@@ -24,13 +25,6 @@ Result<std::string> content(int fd, const std::string& path)
 }
 
 }  // namespace
-
-MonoTime monotonic_now()
-{
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return MonoTime{std::chrono::seconds(now.tv_sec) + Duration(now.tv_nsec)};
-}
 
 Result<Heartbeat> Heartbeat::open(const std::string& path, Duration interval)
 {
@@ -56,7 +50,7 @@ Result<Heartbeat> Heartbeat::open(const std::string& path, Duration interval)
 Result<void> Heartbeat::beat()
 {
   const std::string line = fmt::format("monotonic_ns {:020} interval_ns {:020} pid {:010}\n",
-                                       monotonic_now().time_since_epoch().count(), interval_.count(), ::getpid());
+                                       identify::monotonic_now().time_since_epoch().count(), interval_.count(), ::getpid());
   if (::pwrite(fd_.get(), line.data(), line.size(), 0) != static_cast<ssize_t>(line.size()))
     return errno_failure(fmt::format("cannot write the heartbeat {}", path_));
   return {};

@@ -42,6 +42,5 @@ class Heartbeat {
 
 // Absent: laggard ended in an orderly way. Errors: no such file, or not one of these.
 Result<std::optional<Beat>> read_beat(const std::string& path);
-MonoTime monotonic_now();
 
 }  // namespace laggard::cli

@@ -12,6 +12,7 @@
 #include <set>
 
 #include "base/fd.h"
+#include "identify/directory.h"
 #include "source/live/clock.h"
 #include "source/live/host.h"
 #include "source/records.h"
@@ -136,7 +137,7 @@ Result<void> LiveSource::attribute(const AttributionRequest& request)
 {
   if (!plan_.has("growth"))
     return failure("no hook of this kernel tells which reads memory grows with");
-  const auto now = mono_time(static_cast<std::uint64_t>(clock_now(CLOCK_MONOTONIC).count()));
+  const auto now = identify::monotonic_now();
   auto begun = Attribution::begin(*skeleton_, plan_.on_demand, request, now);
   if (!begun) {
     attribution_refused_ = true;
@@ -166,7 +167,7 @@ Result<void> LiveSource::walk(bpf_link* link, RawTick& into)
 
 Result<RawTick> LiveSource::tick(bool walk_holders, bool everything)
 {
-  const auto now = mono_time(static_cast<std::uint64_t>(clock_now(CLOCK_MONOTONIC).count()));
+  const auto now = identify::monotonic_now();
   const Duration cpu_before = thread_cpu();
   skeleton_->bss->epoch++;
   laggard_tick_record head{};
