@@ -42,8 +42,6 @@ void WorkloadTeller::tell(MonoTime now, std::uint32_t epoch, RawTick& tick)
   if (known(before_))
     credit_ = std::min(most_at_once_, credit_ + Duration{static_cast<std::int64_t>(static_cast<double>((now - before_).count()) * max_share_)});
   before_ = now;
-  const Duration begun = thread_cpu();
-  const auto spent = [&begun] { return thread_cpu() - begun; };
 
   std::unordered_map<model::ProcessId, std::uint64_t> alive;  // with the cgroup; what walked processes says
   const auto mention = [now](auto& all, const auto& key, std::size_t most, std::uint64_t cgroup_id) {
@@ -79,20 +77,24 @@ void WorkloadTeller::tell(MonoTime now, std::uint32_t epoch, RawTick& tick)
   for (auto& [id, told] : cgroups_)
     wanted.emplace_back(model::ProcessId{}, &told);
   std::ranges::sort(wanted, {}, [](const auto& entry) { return entry.second->looked_at; });
+  // What looking costs, and not the reading of the tick: where that alone takes the whole credit, nobody would ever be looked at.
+  const Duration begun = thread_cpu();
+  Duration spent{};
   for (auto& [id, told] : wanted) {
-    if (spent() >= credit_)
+    if (spent >= credit_)
       break;
     told->looked_at = now;
     model::Workload workload = workloads_.of(id.tgid, id.start_ns, told->cgroup_id);
-    if (workload == told->workload)
-      continue;
-    told->workload = std::move(workload);
-    laggard_workload_record record = record_of(id, told->cgroup_id, told->workload);
-    record.header = {LAGGARD_RECORD_WORKLOAD, sizeof record, epoch};
-    const auto* bytes = reinterpret_cast<const std::byte*>(&record);
-    tick.insert(tick.end(), bytes, bytes + sizeof record);
+    if (workload != told->workload) {
+      told->workload = std::move(workload);
+      laggard_workload_record record = record_of(id, told->cgroup_id, told->workload);
+      record.header = {LAGGARD_RECORD_WORKLOAD, sizeof record, epoch};
+      const auto* bytes = reinterpret_cast<const std::byte*>(&record);
+      tick.insert(tick.end(), bytes, bytes + sizeof record);
+    }
+    spent = thread_cpu() - begun;
   }
-  credit_ -= spent();
+  credit_ -= spent;
   const auto forgotten = [now](const auto& entry) { return now - entry.second.mentioned > kForgotten; };
   std::erase_if(processes_, forgotten);
   std::erase_if(cgroups_, forgotten);
