@@ -63,7 +63,7 @@ def observe(work: Path, logs: Path) -> list[str]:
         programs.enter_context(stage.started(["sleep", "60"], pass_fds=[held.fileno()], **quiet))
         with file.open("ab") as out:
             # --lag: critical, which is ten times over it, within the duration too.
-            laggard = subprocess.run([stage.LAGGARD, *stage.QUICK, "--lag", "250ms", "--stall", "3s", "--duration", "8s"],
+            laggard = subprocess.run([stage.LAGGARD, *stage.QUICK, "--lag", "250ms", "--stall", "3s", "--duration", "12s"],
                                      stdout=out, stderr=subprocess.PIPE, timeout=stage.DEADLINE_SECONDS)
             if laggard.returncode != 0:
                 raise stage.Failed(f"laggard left with {laggard.returncode}: {laggard.stderr.decode()}")

@@ -418,7 +418,19 @@ TEST(Ends, a_signal_ends_a_watch_whose_reader_does_not_read)
   ASSERT_TRUE(eventually(takes_signals));
   laggard.signal(SIGTERM);
   EXPECT_EQ(laggard.wait(), 4);
-  EXPECT_NE(laggard.error_text().find("cannot write the output"), std::string::npos);
+  EXPECT_NE(laggard.error_text().find("cannot write the output: nobody reads it"), std::string::npos);
+}
+
+TEST(Ends, what_it_was_started_to_ignore_does_not_end_it)
+{
+  LAGGARD_NEEDS_BPF();
+  Child laggard({laggard_program(), "watch"}, [] { ::signal(SIGHUP, SIG_IGN); });  // nohup
+  const auto takes_signals = [&] { return status_of(laggard.pid(), "SigBlk") != "0000000000000000"; };
+  ASSERT_TRUE(eventually(takes_signals));
+  laggard.signal(SIGHUP);
+  EXPECT_FALSE(eventually([&] { return status_of(laggard.pid(), "State").starts_with("Z"); }, 2));
+  laggard.signal(SIGTERM);
+  EXPECT_EQ(laggard.wait(), 0);
 }
 
 }  // namespace

@@ -78,7 +78,7 @@ TEST(Metrics, AFindingThatBecomesCriticalIsOpenAsThatOnly)
   EXPECT_THAT(metrics.text({}), AllOf(says("laggard_findings_open{kind=\"slow-reader\",severity=\"warning\"} 0"),
                                       says("laggard_findings_open{kind=\"slow-reader\",severity=\"critical\"} 1"),
                                       says("laggard_findings_opened_total{kind=\"slow-reader\",severity=\"warning\"} 1"),
-                                      says("laggard_findings_opened_total{kind=\"slow-reader\",severity=\"critical\"} 0")));
+                                      says("laggard_findings_opened_total{kind=\"slow-reader\",severity=\"critical\"} 1")));
   metrics.finding(finding(7, Phase::Resolved, Severity::Critical));
   EXPECT_THAT(metrics.text({}), says("laggard_findings_open{kind=\"slow-reader\",severity=\"critical\"} 0"));
 }
@@ -91,14 +91,30 @@ TEST(Metrics, NamespacesAreToldApartUpToAHundred)
     opened.process.workload.k8s_namespace_name = "team-" + std::to_string(i);
     metrics.finding(opened);
   }
-  EXPECT_THAT(metrics.text({}), AllOf(says("laggard_findings_open{kind=\"slow-reader\",severity=\"warning\",namespace=\"team-100\"} 1"),
-                                      says("laggard_findings_opened_total{kind=\"slow-reader\",severity=\"warning\",namespace=\"other\"} 3"),
+  EXPECT_THAT(metrics.text({}), AllOf(says("laggard_findings_open{kind=\"slow-reader\",severity=\"warning\",k8s_namespace_name=\"team-100\"} 1"),
+                                      says("laggard_findings_opened_total{kind=\"slow-reader\",severity=\"warning\",k8s_namespace_name=\"other\"} 3"),
                                       says("laggard_findings_open{kind=\"slow-reader\",severity=\"warning\"} 0"), Not(HasSubstr("team-101"))));
   detect::Finding resolved = finding(103, Phase::Resolved);
   resolved.process.workload.k8s_namespace_name = "team-103";
   metrics.finding(resolved);
-  EXPECT_THAT(metrics.text({}), AllOf(says("laggard_findings_open{kind=\"slow-reader\",severity=\"warning\",namespace=\"other\"} 2"),
-                                      says("laggard_findings_resolved_total{kind=\"slow-reader\",resolution=\"drained\",namespace=\"other\"} 1")));
+  EXPECT_THAT(metrics.text({}), AllOf(says("laggard_findings_open{kind=\"slow-reader\",severity=\"warning\",k8s_namespace_name=\"other\"} 2"),
+                                      says("laggard_findings_resolved_total{kind=\"slow-reader\",resolution=\"drained\",k8s_namespace_name=\"other\"} 1")));
+}
+
+TEST(Metrics, ANamespaceStartsFromZeroSoThatItsFirstFindingIsAnIncrease)
+{
+  Metrics metrics{{}};
+  model::Model model{{}};
+  model::Tick tick;
+  tick.workloads.resize(1);
+  tick.workloads[0].workload.k8s_namespace_name = "shop";
+  metrics.tick(tick, model);
+  EXPECT_THAT(metrics.text({}), says("laggard_findings_opened_total{kind=\"slow-reader\",severity=\"critical\",k8s_namespace_name=\"shop\"} 0"));
+  detect::Finding opened = finding(7, Phase::Opened, Severity::Critical);
+  opened.process.workload.k8s_namespace_name = "shop";
+  metrics.finding(opened);
+  metrics.tick(tick, model);
+  EXPECT_THAT(metrics.text({}), says("laggard_findings_opened_total{kind=\"slow-reader\",severity=\"critical\",k8s_namespace_name=\"shop\"} 1"));
 }
 
 TEST(Metrics, AFindingWhosePodIsKnownLaterIsOpenThereOnly)
@@ -109,7 +125,7 @@ TEST(Metrics, AFindingWhosePodIsKnownLaterIsOpenThereOnly)
   updated.process.workload.k8s_namespace_name = "shop";
   metrics.finding(updated);
   EXPECT_THAT(metrics.text({}), AllOf(says("laggard_findings_open{kind=\"slow-reader\",severity=\"warning\"} 0"),
-                                      says("laggard_findings_open{kind=\"slow-reader\",severity=\"warning\",namespace=\"shop\"} 1")));
+                                      says("laggard_findings_open{kind=\"slow-reader\",severity=\"warning\",k8s_namespace_name=\"shop\"} 1")));
 }
 
 TEST(Metrics, ATickBringsRecordsLossesAndTheCostOfASweep)

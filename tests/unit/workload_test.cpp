@@ -118,6 +118,16 @@ TEST_F(WorkloadTest, OneThatExitsKeepsWhatItWas)
   EXPECT_TRUE(workloads.of(19, kStartNs, 0).empty()) << "v1 has forgotten it, and v2 never knew";
 }
 
+TEST_F(WorkloadTest, OneThatExitedIsNotWhereItsSocketWasMade)
+{
+  const std::uint64_t listeners = group("/system.slice/docker-" + kOtherId + ".scope", kHybrid);
+  process(17, "0::/system.slice/foo.service\n");
+  Workloads workloads = this->workloads();
+  EXPECT_EQ(workloads.of(17, kStartNs, 7), unit("foo.service"));
+  root_.remove("proc/17");
+  EXPECT_EQ(workloads.of(17, kStartNs, listeners), unit("foo.service"));
+}
+
 TEST_F(WorkloadTest, WhatAProcessSaidCountsMoreThanTheIdOfItsGroup)
 {
   const std::uint64_t node = group("/system.slice/docker-" + kOtherId + ".scope", kHybrid);

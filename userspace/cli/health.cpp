@@ -29,7 +29,7 @@ int run_health(const Options& options)
   if (!beat)
     return unhealthy(fmt::format("{}; start it with 'laggard watch --heartbeat {}'", beat.error().message(), path));
   if (!*beat)
-    return unhealthy(fmt::format("laggard has ended, in an orderly way, says {}; start it again", path));
+    return unhealthy(fmt::format("laggard has not looked yet, or has ended, says {}; its log says which", path));
   // Generous: only a loop that is stuck is to be restarted, not one on a busy machine.
   const Duration max_age = options.max_age.value_or(std::max<Duration>(std::chrono::seconds(30), 10 * (*beat)->interval));
   const Duration age = identify::monotonic_now() - (*beat)->time;

@@ -42,8 +42,6 @@ Result<Heartbeat> Heartbeat::open(const std::string& path, Duration interval)
   static_cast<void>(::fchmod(heartbeat.fd_.get(), 0644));
   if (::ftruncate(heartbeat.fd_.get(), 0) != 0)
     return errno_failure(fmt::format("cannot empty the heartbeat {}", path));
-  if (auto beaten = heartbeat.beat(); !beaten)
-    return tl::make_unexpected(beaten.error());
   return heartbeat;
 }
 

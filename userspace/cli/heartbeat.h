@@ -23,13 +23,13 @@ struct Beat {
 
 class Heartbeat {
  public:
-  // Creates or empties the file and beats once: starting counts as living. No links, no special files.
+  // Creates or empties the file; it beats first when the loop first turns. No links, no special files.
   static Result<Heartbeat> open(const std::string& path, Duration interval);
   // Needs no privilege any more: it is one small pwrite(2).
   Result<void> beat();
   Heartbeat(Heartbeat&&) = default;
   Heartbeat& operator=(Heartbeat&&) = default;
-  // An orderly end. The folder may be closed to us by now, so the file stays, empty.
+  // Not killed. The folder may be closed to us by now, so the file stays, empty.
   ~Heartbeat();
 
  private:
@@ -40,7 +40,7 @@ class Heartbeat {
   Duration interval_{};
 };
 
-// Absent: laggard ended in an orderly way. Errors: no such file, or not one of these.
+// Absent: the loop has not turned yet, or laggard has ended and was not killed. Errors: no such file, or not one of these.
 Result<std::optional<Beat>> read_beat(const std::string& path);
 
 }  // namespace laggard::cli

@@ -32,12 +32,16 @@ Result<Fd> timer(Duration first, Duration period)
   return fd;
 }
 
+// Not what we were started to ignore: nohup, or '&' in a script.
 sigset_t stop_signals()
 {
   sigset_t set;
   sigemptyset(&set);
-  for (const int number : {SIGINT, SIGTERM, SIGHUP})
-    sigaddset(&set, number);
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
+    struct sigaction action {};
+    if (::sigaction(number, nullptr, &action) == 0 && action.sa_handler != SIG_IGN)
+      sigaddset(&set, number);
+  }
   return set;
 }
 

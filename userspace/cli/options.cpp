@@ -167,9 +167,9 @@ void add_thresholds(CLI::App& app, detect::Thresholds& t)
 void add_filters(CLI::App& app, detect::Filter& filter)
 {
   const std::string group = "Only findings about";
-  app.add_option("--pid", filter.tgids, "these processes")->group(group)->type_name("PID")->allow_extra_args(false);
+  app.add_option("--pid", filter.tgids, "these processes")->group(group)->type_name("PID")->allow_extra_args(false)->check(CLI::Range(1, 1 << 22))->option_text("PID ...");
   app.add_option("--comm", filter.comms, "processes of this name")->group(group)->type_name("NAME")->allow_extra_args(false);
-  app.add_option("--port", filter.ports, "this port, either end")->group(group)->type_name("PORT")->allow_extra_args(false);
+  app.add_option("--port", filter.ports, "this port, either end")->group(group)->type_name("PORT")->allow_extra_args(false)->check(CLI::Range(1, 65'535))->option_text("PORT ...");
   app.add_option("--netns", filter.netns, "this network namespace (inode)")->group(group)->type_name("INODE")->allow_extra_args(false);
   app.add_option_function<std::vector<std::string>>(
          "--cgroup",

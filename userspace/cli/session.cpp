@@ -169,7 +169,10 @@ int output_ended(const output::Sink& sink)
 {
   if (!sink.error() || sink.error() == std::errc::broken_pipe)
     return kObserved;
-  std::fprintf(stderr, "laggard: cannot write the output: %s\n", sink.error().message().c_str());
+  // EINTR: asked to stop while it waited for its reader.
+  const bool unread = sink.error() == std::errc::interrupted;
+  std::fprintf(stderr, "laggard: cannot write the output: %s\n",
+               unread ? "nobody reads it, and the pipe is full" : sink.error().message().c_str());
   return kIncomplete;
 }
 

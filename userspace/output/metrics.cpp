@@ -72,19 +72,25 @@ double since_1970(WallTime time) { return seconds(time.time_since_epoch()); }
 
 Metrics::Metrics(model::Observer observer) : observer_(std::move(observer))
 {
-  // From 0 on, so that the first finding of a kind is an increase.
   for (const Kind kind : kKinds) {
-    for (const Severity severity : kSeverities) {
+    for (const Severity severity : kSeverities)
       open_[{kind, severity, {}, {}}] = 0;
-      opened_[{kind, severity, {}, {}}] = 0;
-    }
     for (const Resolution resolution : kResolutions)
       resolved_[{kind, {}, resolution, {}}] = 0;
   }
+  none_opened_yet({});
   for (const model::Transport transport : {model::Transport::Tcp, model::Transport::Udp})
     tracked_[transport] = 0;
   for (const char* record : {"socket", "gone", "holder", "process", "pooled", "growth", "pair", "workload"})
     records_[record] = 0;
+}
+
+// The first finding of a kind is an increase of what was 0 before.
+void Metrics::none_opened_yet(const std::string& k8s_namespace)
+{
+  for (const Kind kind : kKinds)
+    for (const Severity severity : kSeverities)
+      opened_.try_emplace({kind, severity, {}, k8s_namespace}, 0);
 }
 
 std::string Metrics::bounded_namespace(const std::string& name)
@@ -99,11 +105,13 @@ std::string Metrics::bounded_namespace(const std::string& name)
 void Metrics::finding(const detect::Finding& finding)
 {
   const std::string k8s_namespace = bounded_namespace(finding.process.workload.k8s_namespace_name);
+  std::optional<Severity> before;
   if (const auto known = is_open_.find(finding.id); known != is_open_.end()) {
+    before = known->second.severity;
     open_[known->second]--;
     is_open_.erase(known);
   }
-  if (finding.phase == detect::Phase::Opened)
+  if (finding.phase == detect::Phase::Opened || (before && *before < finding.severity))
     opened_[{finding.kind, finding.severity, {}, k8s_namespace}]++;
   if (finding.phase == detect::Phase::Resolved) {
     resolved_[{finding.kind, {}, finding.resolution.value_or(Resolution::Subsided), k8s_namespace}]++;
@@ -133,6 +141,8 @@ void Metrics::tick(const model::Tick& tick, const model::Model& model)
   records_["growth"] += tick.growths.size();
   records_["pair"] += tick.pairs.size();
   records_["workload"] += tick.workloads.size();
+  for (const model::WorkloadSample& sample : tick.workloads)
+    none_opened_yet(bounded_namespace(sample.workload.k8s_namespace_name));
   sweep_period_ = tick.sweep_period;
   if (!tick.swept)
     return;
@@ -152,13 +162,13 @@ std::string Metrics::text(const SelfUsage& self, Reader reader) const
 
   auto& open = page.family(MetricType::Gauge, "laggard_findings_open", "Findings that are open now.");
   for (const auto& [series, count] : open_)
-    Page::add(open, {{"kind", to_string(series.kind)}, {"severity", to_string(series.severity)}, {"namespace", series.k8s_namespace}}, count);
-  auto& opened = page.family(MetricType::Counter, "laggard_findings_opened_total", "Findings opened, by their severity then.");
+    Page::add(open, {{"kind", to_string(series.kind)}, {"severity", to_string(series.severity)}, {"k8s_namespace_name", series.k8s_namespace}}, count);
+  auto& opened = page.family(MetricType::Counter, "laggard_findings_opened_total", "Findings opened; those that became critical later are counted there again.");
   for (const auto& [series, count] : opened_)
-    Page::add(opened, {{"kind", to_string(series.kind)}, {"severity", to_string(series.severity)}, {"namespace", series.k8s_namespace}}, count);
+    Page::add(opened, {{"kind", to_string(series.kind)}, {"severity", to_string(series.severity)}, {"k8s_namespace_name", series.k8s_namespace}}, count);
   auto& resolved = page.family(MetricType::Counter, "laggard_findings_resolved_total", "Findings resolved, by what ended them.");
   for (const auto& [series, count] : resolved_)
-    Page::add(resolved, {{"kind", to_string(series.kind)}, {"resolution", to_string(series.resolution)}, {"namespace", series.k8s_namespace}}, count);
+    Page::add(resolved, {{"kind", to_string(series.kind)}, {"resolution", to_string(series.resolution)}, {"k8s_namespace_name", series.k8s_namespace}}, count);
 
   page.counter("laggard_ticks_total", "Looks at the kernel, one per --interval.", static_cast<double>(ticks_));
   page.gauge("laggard_last_tick_timestamp_seconds", "When the latest look was, since 1970; 0: none yet.", since_1970(last_tick_));

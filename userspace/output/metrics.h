@@ -56,6 +56,7 @@ class Metrics {
   static constexpr std::array kSweepBounds = {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0};
 
   std::string bounded_namespace(const std::string& name);
+  void none_opened_yet(const std::string& k8s_namespace);
 
   model::Observer observer_;
   std::map<Series, std::uint64_t> open_, opened_, resolved_;

@@ -15,8 +15,7 @@ create table if not exists laggard_lines (
   host LowCardinality(String) materialized
     if(JSONHas(line, 'k8s.node.name'), JSONExtractString(line, 'k8s.node.name'), JSONExtractString(line, 'host.name')),
   finding String materialized JSONExtractString(line, 'laggard.finding.id'),
-  sequence UInt64 materialized JSONExtractUInt(line, 'laggard.finding.sequence'),
-  community_id String materialized JSONExtractString(line, 'network.community_id')
+  sequence UInt64 materialized JSONExtractUInt(line, 'laggard.finding.sequence')
 )
 engine = MergeTree
 order by (host, at)
@@ -41,19 +40,29 @@ select host, finding, argMax(line, sequence) as last, JSONExtractString(last, 'l
  where finding != ''
  group by host, finding;
 
--- The connections of each finding, by Community ID and by their two ends in order (laggard.examples has up to five of a
--- finding about many, local end first: the other host writes the same the other way round).
+-- The connections of each finding, by their two ends in order: the one that a line is about and the up to five in
+-- laggard.examples, local end first; the other host writes the same the other way round.
 create or replace view laggard_ends as
 select distinct host, finding,
-       arrayJoin(arrayConcat(if(community_id = '', [], [community_id]),
-         arrayMap(example -> concat(JSONExtractString(line, 'network.transport'), ' ',
-                                    arrayStringConcat(arraySort(splitByChar('>', example)), ' ')),
-                  JSONExtract(line, 'laggard.examples', 'Array(String)')))) as connection
+       concat(JSONExtractString(line, 'network.transport'), ' ',
+              arrayStringConcat(arraySort(splitByChar('>', arrayJoin(arrayConcat(
+                if(JSONHas(line, 'network.peer.address'),
+                   [concat(if(position(JSONExtractString(line, 'network.local.address'), ':') > 0,
+                              concat('[', JSONExtractString(line, 'network.local.address'), ']'),
+                              JSONExtractString(line, 'network.local.address')),
+                           ':', toString(JSONExtractUInt(line, 'network.local.port')), '>',
+                           if(position(JSONExtractString(line, 'network.peer.address'), ':') > 0,
+                              concat('[', JSONExtractString(line, 'network.peer.address'), ']'),
+                              JSONExtractString(line, 'network.peer.address')),
+                           ':', toString(JSONExtractUInt(line, 'network.peer.port')))],
+                   []),
+                JSONExtract(line, 'laggard.examples', 'Array(String)'))))), ' ')) as connection
   from laggard_lines
  where finding != '';
 
 -- Who holds whom back: one host's laggard says that a sender of its is held back, another's says which program it is.
--- Both must have been going on at the same time, ports are used again; a minute is for clocks that differ.
+-- Both must have been going on at the same time, ports are used again; a minute is for clocks that differ. Victims whose
+-- guilty end nobody named have no row here; in postgresql.sql they do.
 create or replace view laggard_connections as
 select guilty.host as guilty_host, guilty.service as guilty_service, guilty.pid as guilty_pid,
        guilty.finding_kind as guilty_kind,
