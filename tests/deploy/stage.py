@@ -86,7 +86,7 @@ def started(command: Sequence[str | Path], **options: Any) -> Iterator[subproces
         if process.poll() is None:
             process.terminate()
         try:
-            process.wait(timeout=10)
+            process.wait(timeout=30)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
