@@ -213,7 +213,10 @@ def check_answers(postgres: Postgres, pids: dict[str, int]) -> None:
     assert {row["service"]: row["subjects"] for row in ranking} == {VIEWER: 2, "archiver": 1}, say(ranking)
 
     blind = postgres.rows("select * from laggard_blind('1 hour')")
-    assert [(row["host"], row["why"]) for row in blind if row["why"] != "degraded"] == [("cache-3", "stopped")], say(blind)
+    degraded = postgres.rows("""select distinct line->>'host.name' as host from laggard_lines
+                                where line->>'event.name' = 'laggard.agent.degraded'""")  # by a busy machine
+    expected = {("cache-3", "stopped"), *((row["host"], "degraded") for row in degraded)}
+    assert {(row["host"], row["why"]) for row in blind} == expected and len(blind) == len(expected), say(blind)
 
 
 stage.run(test)

@@ -86,7 +86,8 @@ def check_with_prometheus(work: Path, url: str) -> None:
         eventually(lambda: query('up{job="laggard"} == 1'), "the target is up")
         pending = eventually(lambda: query('ALERTS{alertname=~"Laggard.*Finding"}'), "an alert of alerts.yaml is pending")
         assert pending[0]["metric"]["kind"] in ("slow-reader", "remote-slow-reader"), pending
-        wrong = query('ALERTS{alertname=~"LaggardAbsent|LaggardDown|LaggardStuck",alertstate="firing"}')
+        wrong = query('ALERTS{alertname=~"LaggardAbsent|LaggardDown|LaggardStuck|LaggardLosesRecords",alertstate="firing"}'
+                      ' unless on (instance, cause) laggard_lost_total > 0')  # a busy machine may lose some
         assert not wrong, wrong
         for expression in queries_of_dashboard():
             query(expression)  # it fails where Prometheus does not understand it

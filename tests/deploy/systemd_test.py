@@ -20,7 +20,7 @@ HIGHEST_EXPOSURE = 3.0
 FILE_DROP_IN = SOURCE / "scripts/deploy/collectors/systemd-file.conf"
 # A hybrid or v1 machine's empty cgroup2 would have crun take it for a v2 machine.
 OWN_MOUNTS = "if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi; exec \"$@\""
-# The test is not to wait for two minutes, nor for five seconds of a queue that is not empty.
+# The test is not to wait for four minutes, nor for five seconds of a queue that is not empty.
 QUICK_WATCHDOG = "[Service]\nWatchdogSec=10s\nTimeoutAbortSec=1s\nRestartSec=100ms\n"
 
 CONFIGURATION = """hold = "2s"
@@ -141,7 +141,7 @@ def test(work: Path) -> None:
         machine("systemctl", "kill", "--signal=STOP", "--kill-whom=main", "laggard")
         new = eventually(lambda: is_laggards(now := machine.shows("ActiveState", "MainPID", "NRestarts")) and
                          now["MainPID"] != old and now, "the watchdog restarted laggard")
-        assert int(new["NRestarts"]) >= 1, new
+        assert new["NRestarts"] == "1", new
         assert "Watchdog timeout" in machine("journalctl", "--unit=laggard", "--no-pager"), "restarted, but not by the watchdog"
 
         machine("systemctl", "stop", "laggard")

@@ -405,6 +405,8 @@ TEST(Rights, without_capabilities_it_says_so_and_leaves_with_3)
 
 // ---- the end ----
 
+bool takes_signals(const Child& laggard) { return status_of(laggard.pid(), "SigBlk") != "0000000000000000"; }
+
 TEST(Ends, a_signal_ends_a_watch_whose_reader_does_not_read)
 {
   LAGGARD_NEEDS_BPF();
@@ -414,8 +416,7 @@ TEST(Ends, a_signal_ends_a_watch_whose_reader_does_not_read)
     }
     ::fcntl(1, F_SETFL, 0);
   });
-  const auto takes_signals = [&] { return status_of(laggard.pid(), "SigBlk") != "0000000000000000"; };
-  ASSERT_TRUE(eventually(takes_signals));
+  ASSERT_TRUE(eventually([&] { return takes_signals(laggard); }));
   laggard.signal(SIGTERM);
   EXPECT_EQ(laggard.wait(), 4);
   EXPECT_NE(laggard.error_text().find("cannot write the output: nobody reads it"), std::string::npos);
@@ -425,8 +426,7 @@ TEST(Ends, what_it_was_started_to_ignore_does_not_end_it)
 {
   LAGGARD_NEEDS_BPF();
   Child laggard({laggard_program(), "watch"}, [] { ::signal(SIGHUP, SIG_IGN); });  // nohup
-  const auto takes_signals = [&] { return status_of(laggard.pid(), "SigBlk") != "0000000000000000"; };
-  ASSERT_TRUE(eventually(takes_signals));
+  ASSERT_TRUE(eventually([&] { return takes_signals(laggard); }));
   laggard.signal(SIGHUP);
   EXPECT_FALSE(eventually([&] { return status_of(laggard.pid(), "State").starts_with("Z"); }, 2));
   laggard.signal(SIGTERM);

@@ -42,6 +42,12 @@ detect::Finding finding(std::uint64_t id, Phase phase, Severity severity = Sever
   return finding;
 }
 
+detect::Finding in_namespace(const std::string& k8s_namespace, detect::Finding finding)
+{
+  finding.process.workload.k8s_namespace_name = k8s_namespace;
+  return finding;
+}
+
 TEST(Metrics, EverythingThatCanHappenIsThereFromZeroOn)
 {
   const std::string page = Metrics{{}}.text({});
@@ -86,17 +92,12 @@ TEST(Metrics, AFindingThatBecomesCriticalIsOpenAsThatOnly)
 TEST(Metrics, NamespacesAreToldApartUpToAHundred)
 {
   Metrics metrics{{}};
-  for (std::uint64_t i = 1; i <= 103; i++) {
-    detect::Finding opened = finding(i, Phase::Opened);
-    opened.process.workload.k8s_namespace_name = "team-" + std::to_string(i);
-    metrics.finding(opened);
-  }
+  for (std::uint64_t i = 1; i <= 103; i++)
+    metrics.finding(in_namespace("team-" + std::to_string(i), finding(i, Phase::Opened)));
   EXPECT_THAT(metrics.text({}), AllOf(says("laggard_findings_open{kind=\"slow-reader\",severity=\"warning\",k8s_namespace_name=\"team-100\"} 1"),
                                       says("laggard_findings_opened_total{kind=\"slow-reader\",severity=\"warning\",k8s_namespace_name=\"other\"} 3"),
                                       says("laggard_findings_open{kind=\"slow-reader\",severity=\"warning\"} 0"), Not(HasSubstr("team-101"))));
-  detect::Finding resolved = finding(103, Phase::Resolved);
-  resolved.process.workload.k8s_namespace_name = "team-103";
-  metrics.finding(resolved);
+  metrics.finding(in_namespace("team-103", finding(103, Phase::Resolved)));
   EXPECT_THAT(metrics.text({}), AllOf(says("laggard_findings_open{kind=\"slow-reader\",severity=\"warning\",k8s_namespace_name=\"other\"} 2"),
                                       says("laggard_findings_resolved_total{kind=\"slow-reader\",resolution=\"drained\",k8s_namespace_name=\"other\"} 1")));
 }
@@ -110,9 +111,7 @@ TEST(Metrics, ANamespaceStartsFromZeroSoThatItsFirstFindingIsAnIncrease)
   tick.workloads[0].workload.k8s_namespace_name = "shop";
   metrics.tick(tick, model);
   EXPECT_THAT(metrics.text({}), says("laggard_findings_opened_total{kind=\"slow-reader\",severity=\"critical\",k8s_namespace_name=\"shop\"} 0"));
-  detect::Finding opened = finding(7, Phase::Opened, Severity::Critical);
-  opened.process.workload.k8s_namespace_name = "shop";
-  metrics.finding(opened);
+  metrics.finding(in_namespace("shop", finding(7, Phase::Opened, Severity::Critical)));
   metrics.tick(tick, model);
   EXPECT_THAT(metrics.text({}), says("laggard_findings_opened_total{kind=\"slow-reader\",severity=\"critical\",k8s_namespace_name=\"shop\"} 1"));
 }
@@ -121,9 +120,7 @@ TEST(Metrics, AFindingWhosePodIsKnownLaterIsOpenThereOnly)
 {
   Metrics metrics{{}};
   metrics.finding(finding(7, Phase::Opened));
-  detect::Finding updated = finding(7, Phase::Updated);
-  updated.process.workload.k8s_namespace_name = "shop";
-  metrics.finding(updated);
+  metrics.finding(in_namespace("shop", finding(7, Phase::Updated)));
   EXPECT_THAT(metrics.text({}), AllOf(says("laggard_findings_open{kind=\"slow-reader\",severity=\"warning\"} 0"),
                                       says("laggard_findings_open{kind=\"slow-reader\",severity=\"warning\",k8s_namespace_name=\"shop\"} 1")));
 }

@@ -8,7 +8,7 @@
 #include "base/units.h"
 #include "cli/commands.h"
 #include "cli/heartbeat.h"
-#include "identify/directory.h"
+#include "identify/clock.h"
 #include "output/escape.h"
 
 namespace laggard::cli {

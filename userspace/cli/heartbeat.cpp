@@ -10,7 +10,7 @@
 #include <cinttypes>
 #include <cstdio>
 
-#include "identify/directory.h"
+#include "identify/clock.h"
 
 namespace laggard::cli {
 namespace {

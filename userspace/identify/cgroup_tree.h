@@ -7,6 +7,7 @@
 #include <string>
 
 #include "identify/cgroup_path.h"
+#include "identify/clock.h"
 #include "identify/directory.h"
 #include "identify/recent.h"
 

@@ -14,6 +14,8 @@
 #include <cstdlib>
 #include <utility>
 
+#include "identify/clock.h"
+
 namespace laggard::identify {
 namespace {
 
@@ -21,13 +23,6 @@ namespace {
 constexpr std::int64_t kStampSeconds = 2;
 
 }  // namespace
-
-MonoTime monotonic_now()
-{
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return MonoTime{std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec)};
-}
 
 Fd open_below(const std::string& root, const std::string& path, int flags)
 {
@@ -87,9 +82,8 @@ bool WatchedDirectory::is_due(MonoTime now)
 void WatchedDirectory::read(MonoTime now, const std::function<void(std::string_view name)>& visit)
 {
   stamp_ = stamp_of(fd_.get());
-  timespec wall{};
-  ::clock_gettime(CLOCK_REALTIME, &wall);
-  stamp_is_final_ = std::abs(wall.tv_sec - stamp_.changed.tv_sec) > kStampSeconds;
+  const auto wall = std::chrono::floor<std::chrono::seconds>(clock_now(CLOCK_REALTIME));
+  stamp_is_final_ = std::abs(wall.count() - stamp_.changed.tv_sec) > kStampSeconds;
   std::size_t entries = 0;
   visit_entries(fd_.get(), [&](std::string_view name, unsigned char) {
     visit(name);

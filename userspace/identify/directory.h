@@ -12,9 +12,6 @@
 
 namespace laggard::identify {
 
-using Clock = std::function<MonoTime()>;
-MonoTime monotonic_now();
-
 // Of `path` (absolute) below `root`; "/" is the root that there is. Below another one, links do not lead out of it.
 Fd open_below(const std::string& root, const std::string& path, int flags);
 

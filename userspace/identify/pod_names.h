@@ -14,6 +14,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "identify/clock.h"
 #include "identify/directory.h"
 
 namespace laggard::identify {

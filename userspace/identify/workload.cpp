@@ -174,8 +174,7 @@ Workload Workloads::of(std::uint32_t tgid, std::uint64_t start_ns, std::uint64_t
   if (ref.empty() || look.cgroups.is_relative) ref = richer(ref, tree_.find(cgroup_id));
   // What a living process says counts, and else what says anything.
   Workload workload;
-  if (seen != nullptr && !seen->workload.empty() &&
-      (ref.empty() || look.life != Life::Alive)) {
+  if (seen != nullptr && !seen->workload.empty() && (ref.empty() || look.life != Life::Alive)) {
     const Workload& before = seen->workload;
     workload =
         named({before.container_id, before.container_runtime_name, before.k8s_pod_uid, before.systemd_unit}, &before);

@@ -10,6 +10,7 @@
 
 #include "identify/cgroup_path.h"
 #include "identify/cgroup_tree.h"
+#include "identify/clock.h"
 #include "identify/directory.h"
 #include "identify/pod_names.h"
 #include "identify/recent.h"

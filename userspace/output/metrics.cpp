@@ -160,15 +160,14 @@ std::string Metrics::text(const SelfUsage& self, Reader reader) const
   for (const model::HookChoice& choice : observer_.hooks)
     Page::add(hooks, {{"feed", choice.feed}, {"hook", choice.hook.empty() ? "off" : choice.hook}}, 1.0);
 
-  auto& open = page.family(MetricType::Gauge, "laggard_findings_open", "Findings that are open now.");
-  for (const auto& [series, count] : open_)
-    Page::add(open, {{"kind", to_string(series.kind)}, {"severity", to_string(series.severity)}, {"k8s_namespace_name", series.k8s_namespace}}, count);
-  auto& opened = page.family(MetricType::Counter, "laggard_findings_opened_total", "Findings opened; those that became critical later are counted there again.");
-  for (const auto& [series, count] : opened_)
-    Page::add(opened, {{"kind", to_string(series.kind)}, {"severity", to_string(series.severity)}, {"k8s_namespace_name", series.k8s_namespace}}, count);
-  auto& resolved = page.family(MetricType::Counter, "laggard_findings_resolved_total", "Findings resolved, by what ended them.");
-  for (const auto& [series, count] : resolved_)
-    Page::add(resolved, {{"kind", to_string(series.kind)}, {"resolution", to_string(series.resolution)}, {"k8s_namespace_name", series.k8s_namespace}}, count);
+  const auto findings = [&page](MetricType type, const char* name, const char* help, const auto& counts, const char* label, auto value) {
+    auto& family = page.family(type, name, help);
+    for (const auto& [series, count] : counts)
+      Page::add(family, {{"kind", to_string(series.kind)}, {label, to_string(series.*value)}, {"k8s_namespace_name", series.k8s_namespace}}, count);
+  };
+  findings(MetricType::Gauge, "laggard_findings_open", "Findings that are open now.", open_, "severity", &Series::severity);
+  findings(MetricType::Counter, "laggard_findings_opened_total", "Findings opened; those that became critical later are counted there again.", opened_, "severity", &Series::severity);
+  findings(MetricType::Counter, "laggard_findings_resolved_total", "Findings resolved, by what ended them.", resolved_, "resolution", &Series::resolution);
 
   page.counter("laggard_ticks_total", "Looks at the kernel, one per --interval.", static_cast<double>(ticks_));
   page.gauge("laggard_last_tick_timestamp_seconds", "When the latest look was, since 1970; 0: none yet.", since_1970(last_tick_));

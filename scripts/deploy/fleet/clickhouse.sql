@@ -45,18 +45,14 @@ select host, finding, argMax(line, sequence) as last, JSONExtractString(last, 'l
 create or replace view laggard_ends as
 select distinct host, finding,
        concat(JSONExtractString(line, 'network.transport'), ' ',
-              arrayStringConcat(arraySort(splitByChar('>', arrayJoin(arrayConcat(
+              arrayStringConcat(arraySort(arrayJoin(arrayConcat(
                 if(JSONHas(line, 'network.peer.address'),
-                   [concat(if(position(JSONExtractString(line, 'network.local.address'), ':') > 0,
-                              concat('[', JSONExtractString(line, 'network.local.address'), ']'),
-                              JSONExtractString(line, 'network.local.address')),
-                           ':', toString(JSONExtractUInt(line, 'network.local.port')), '>',
-                           if(position(JSONExtractString(line, 'network.peer.address'), ':') > 0,
-                              concat('[', JSONExtractString(line, 'network.peer.address'), ']'),
-                              JSONExtractString(line, 'network.peer.address')),
-                           ':', toString(JSONExtractUInt(line, 'network.peer.port')))],
+                   [arrayMap((address, port) -> concat(if(position(address, ':') > 0, concat('[', address, ']'), address),
+                                                       ':', toString(port)),
+                             [JSONExtractString(line, 'network.local.address'), JSONExtractString(line, 'network.peer.address')],
+                             [JSONExtractUInt(line, 'network.local.port'), JSONExtractUInt(line, 'network.peer.port')])],
                    []),
-                JSONExtract(line, 'laggard.examples', 'Array(String)'))))), ' ')) as connection
+                arrayMap(example -> splitByChar('>', example), JSONExtract(line, 'laggard.examples', 'Array(String)'))))), ' ')) as connection
   from laggard_lines
  where finding != '';
 

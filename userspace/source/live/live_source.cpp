@@ -12,8 +12,7 @@
 #include <set>
 
 #include "base/fd.h"
-#include "identify/directory.h"
-#include "source/live/clock.h"
+#include "identify/clock.h"
 #include "source/live/host.h"
 #include "source/records.h"
 
@@ -168,7 +167,7 @@ Result<void> LiveSource::walk(bpf_link* link, RawTick& into)
 Result<RawTick> LiveSource::tick(bool walk_holders, bool everything)
 {
   const auto now = identify::monotonic_now();
-  const Duration cpu_before = thread_cpu();
+  const Duration cpu_before = identify::thread_cpu();
   skeleton_->bss->epoch++;
   laggard_tick_record head{};
   head.header = {LAGGARD_RECORD_TICK, sizeof head, skeleton_->bss->epoch};
@@ -181,21 +180,21 @@ Result<RawTick> LiveSource::tick(bool walk_holders, bool everything)
 
   // Holders first: the walk makes UDP sockets known that passed no hook yet, and the sweep shows them at once.
   if (walk_holders || holders_pacer_.due(now)) {
-    const Duration before = thread_cpu();
+    const Duration before = identify::thread_cpu();
     if (auto walked = walk(skeleton_->links.holders, raw); !walked)
       return tl::make_unexpected(walked.error());
-    holders_pacer_.spent(now, thread_cpu() - before);
+    holders_pacer_.spent(now, identify::thread_cpu() - before);
     head.coverage |= LAGGARD_COVERS_HOLDERS;
   }
   if (everything || sweep_pacer_.due(now)) {
-    const Duration before = thread_cpu();
+    const Duration before = identify::thread_cpu();
     skeleton_->bss->visited = 0;
     skeleton_->bss->emit_everything = everything;
     const bool pools = pools_period_ > Duration{} && now >= pools_due_;
     skeleton_->bss->emit_pooled = pools;
     if (auto walked = walk(skeleton_->links.sweep, raw); !walked)
       return tl::make_unexpected(walked.error());
-    sweep_pacer_.spent(now, thread_cpu() - before);
+    sweep_pacer_.spent(now, identify::thread_cpu() - before);
     head.coverage |= LAGGARD_COVERS_SWEEP;
     if (pools) {
       pools_due_ = now + pools_period_ * 9 / 10;  // ticks jitter: not one more than needed
@@ -222,11 +221,11 @@ Result<RawTick> LiveSource::tick(bool walk_holders, bool everything)
 
   const HostMemory memory = host_memory();
   // After the walks, so that no sample is younger than its tick.
-  head.mono_ns = static_cast<__u64>(clock_now(CLOCK_MONOTONIC).count());
-  head.realtime_ns = static_cast<__u64>(clock_now(CLOCK_REALTIME).count());
-  head.boottime_ns = static_cast<__u64>(clock_now(CLOCK_BOOTTIME).count());
+  head.mono_ns = static_cast<__u64>(identify::clock_now(CLOCK_MONOTONIC).count());
+  head.realtime_ns = static_cast<__u64>(identify::clock_now(CLOCK_REALTIME).count());
+  head.boottime_ns = static_cast<__u64>(identify::clock_now(CLOCK_BOOTTIME).count());
   head.page_bytes = static_cast<__u64>(::sysconf(_SC_PAGESIZE));
-  head.sweep_cpu_us = static_cast<__u32>((thread_cpu() - cpu_before).count() / 1000);
+  head.sweep_cpu_us = static_cast<__u32>((identify::thread_cpu() - cpu_before).count() / 1000);
   head.sweep_period_ns = static_cast<__u64>(sweep_pacer_.period().count());
   std::copy(std::begin(skeleton_->bss->lost), std::end(skeleton_->bss->lost), std::begin(head.lost));
   head.skipped_runs = look_at_own_programs();
@@ -238,19 +237,19 @@ Result<RawTick> LiveSource::tick(bool walk_holders, bool everything)
 
 void LiveSource::look_at_pairs(MonoTime now, RawTick& into)
 {
-  const Duration begun = thread_cpu();
+  const Duration begun = identify::thread_cpu();
   if (programs_pacer_.due(now)) {
     pairs_->look_for_programs();
-    programs_pacer_.spent(now, std::min<Duration>(thread_cpu() - begun, kProgramsCostAtMost));
+    programs_pacer_.spent(now, std::min<Duration>(identify::thread_cpu() - begun, kProgramsCostAtMost));
   }
-  if (const Duration before = thread_cpu(); pairs_pacer_.due(now)) {
+  if (const Duration before = identify::thread_cpu(); pairs_pacer_.due(now)) {
     // The walk over processes came with this tick.
     const auto alive = processes_in(into);
     const auto is_alive = [&](std::uint32_t tgid, std::uint64_t start_ns) {
       return !plan_.has("processes") || alive.contains({tgid, start_ns});
     };
     pairs_->collect(now, skeleton_->bss->epoch, is_alive, into);
-    pairs_pacer_.spent(now, thread_cpu() - before - pairs_->naming_cpu());
+    pairs_pacer_.spent(now, identify::thread_cpu() - before - pairs_->naming_cpu());
   }
 }
 

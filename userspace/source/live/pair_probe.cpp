@@ -12,9 +12,9 @@
 #include <cmath>
 #include <cstring>
 
+#include "identify/clock.h"
 #include "identify/process_maps.h"
 #include "identify/symbols.h"
-#include "source/live/clock.h"
 #include "source/live/host.h"
 #include "source/records.h"
 
@@ -575,9 +575,9 @@ void PairProbe::tell_outstanding(std::span<const laggard_operation> outstanding,
   if (text == stacks_.end()) {
     if (naming_cpu_ > Duration{})
       return;  // one at a time: it reads symbol tables
-    const Duration before = thread_cpu();
+    const Duration before = identify::thread_cpu();
     text = stacks_.emplace(key, stack_text(record.tgid, caller, stack)).first;
-    naming_cpu_ = thread_cpu() - before;
+    naming_cpu_ = identify::thread_cpu() - before;
   }
   record.stack_count = most->second;
   copy_text(record.stack, text->second);

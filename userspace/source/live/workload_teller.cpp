@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "source/live/clock.h"
+#include "identify/clock.h"
 #include "source/records.h"
 
 namespace laggard::source::live {
@@ -78,7 +78,7 @@ void WorkloadTeller::tell(MonoTime now, std::uint32_t epoch, RawTick& tick)
     wanted.emplace_back(model::ProcessId{}, &told);
   std::ranges::sort(wanted, {}, [](const auto& entry) { return entry.second->looked_at; });
   // What looking costs, and not the reading of the tick: where that alone takes the whole credit, nobody would ever be looked at.
-  const Duration begun = thread_cpu();
+  const Duration begun = identify::thread_cpu();
   Duration spent{};
   for (auto& [id, told] : wanted) {
     if (spent >= credit_)
@@ -92,7 +92,7 @@ void WorkloadTeller::tell(MonoTime now, std::uint32_t epoch, RawTick& tick)
       const auto* bytes = reinterpret_cast<const std::byte*>(&record);
       tick.insert(tick.end(), bytes, bytes + sizeof record);
     }
-    spent = thread_cpu() - begun;
+    spent = identify::thread_cpu() - begun;
   }
   credit_ -= spent;
   const auto forgotten = [now](const auto& entry) { return now - entry.second.mentioned > kForgotten; };
