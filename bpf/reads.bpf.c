@@ -83,6 +83,25 @@ static __noinline int begin_epoch(struct sock *sk, struct laggard_sock_state *st
   return 0;
 }
 
+// False: the end of file.
+static __noinline bool on_mptcp_read(struct sock *sk, struct laggard_sock_state *state, int ret)
+{
+  if (!sk || !state)
+    return false;
+  if (ret == 0) {
+    if (sk->__sk_common.skc_state != TCP_ESTABLISHED)
+      state->flags |= LAGGARD_F_EOF_SEEN;
+    return false;
+  }
+  __u32 unread = mptcp_unread_bytes(sk);
+  state->read_rcv_nxt = mptcp_received(sk);
+  if (unread < state->min_unread_bytes)
+    state->min_unread_bytes = unread;
+  if (unread + ret > state->max_unread_bytes)
+    state->max_unread_bytes = unread + ret;
+  return true;
+}
+
 static __always_inline int on_read(struct sock *sk, int ret, int flags)
 {
   if (flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE))
@@ -94,6 +113,9 @@ static __always_inline int on_read(struct sock *sk, int ret, int flags)
     state = create_state(sk);
     if (!state)
       return 0;
+    // TCP says when it opens. What is older than us has its state from the first walk.
+    if (sk->sk_protocol == IPPROTO_UDP)
+      state->opened_jiffies = bpf_jiffies64();
   }
   if (state->epoch != epoch)
     begin_epoch(sk, state);
@@ -119,6 +141,7 @@ static __always_inline int on_read(struct sock *sk, int ret, int flags)
     }
     if (ret == 0)
       return 0;
+    state->read_rcv_nxt = rcv_nxt;
     bool closed = (__s32)(tp->rcv_wup + tp->rcv_wnd - rcv_nxt) < (__s32)tp->inet_conn.icsk_ack.rcv_mss;
     if (closed)
       state->closed_window_reads++;
@@ -128,6 +151,8 @@ static __always_inline int on_read(struct sock *sk, int ret, int flags)
     // A queue only grows between two reads: what it held before this one is the high-water mark.
     if (unread + ret > state->max_unread_bytes)
       state->max_unread_bytes = unread + ret;
+  } else if (sk->sk_protocol == IPPROTO_MPTCP && !on_mptcp_read(sk, state, ret)) {
+    return 0;
   }
   if ((__u32)ret != state->run_bytes)
     start_run(state, ret);

@@ -2,6 +2,18 @@
 // Feed `sweep`: every tracked socket of every namespace, filtered here so that user space pays for the interesting ones.
 #include "lib/record.bpf.h"
 
+// Where one record is made after the other: the stack is too small. One sweep runs at a time.
+struct scratch {
+  struct laggard_socket_record socket;
+  struct laggard_pooled_record pooled;
+};
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, struct scratch);
+} records SEC(".maps");
+
 static __always_inline bool is_interesting(struct sock *sk, const struct laggard_sock_state *state)
 {
   // Read in the epoch that just ended (or in this one): its numbers are fresh and worth having.
@@ -18,21 +30,28 @@ static __always_inline bool is_interesting(struct sock *sk, const struct laggard
     return true;
   if (is_unaccepted(sk))
     return true;
+  if (sk->sk_protocol == IPPROTO_MPTCP)
+    return mptcp_unread_bytes(sk) || BPF_CORE_READ((const struct mptcp_sock *)sk, write_seq) !=
+                                         BPF_CORE_READ((const struct mptcp_sock *)sk, snd_una);
   struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-  return tp && (tcp_unread_bytes(tp, sk) || tp->write_seq != tp->snd_una);
+  return tp && (tcp_unread_bytes(tp, sk) || tp->write_seq != tp->snd_una || is_ended(tp, sk));
 }
 
-// Used and idle, and not known to have come out of a listener: one that is older than us is for user space to tell, which
-// knows the ports that are listened on.
+// A socket with nothing to do. Which end of a connection it is that is older than us is for user space to tell, which knows
+// the ports that are listened on.
 static __always_inline bool is_pooled(struct sock *sk, const struct laggard_sock_state *state)
 {
-  if (sk->sk_protocol != IPPROTO_TCP || sk->__sk_common.skc_state != TCP_ESTABLISHED || (state->flags & LAGGARD_F_ACCEPTED) ||
-      !(state->flags & (LAGGARD_F_CONNECTED | LAGGARD_F_SEEDED)))
+  if (!BPF_CORE_READ(sk, sk_socket, file))
+    return false;
+  if (sk->sk_protocol == IPPROTO_UDP)
+    return !sk->sk_receive_queue.qlen && !BPF_CORE_READ((const struct udp_sock *)sk, reader_queue.qlen);
+  if (sk->sk_protocol != IPPROTO_TCP || sk->__sk_common.skc_state != TCP_ESTABLISHED)
     return false;
   struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-  return tp && !tcp_unread_bytes(tp, sk) && tp->write_seq == tp->snd_una && tp->bytes_received && tp->bytes_sent &&
-         BPF_CORE_READ(sk, sk_socket, file);
+  return tp && !tcp_unread_bytes(tp, sk) && tp->write_seq == tp->snd_una && tp->bytes_received && tp->bytes_sent;
 }
+
+static __always_inline __u64 later_of(__u64 one, __u64 other) { return one > other ? one : other; }
 
 static __always_inline void fill_pooled(struct laggard_pooled_record *record, struct sock *sk,
                                         const struct laggard_sock_state *state)
@@ -42,7 +61,7 @@ static __always_inline void fill_pooled(struct laggard_pooled_record *record, st
   record->header.kind = LAGGARD_RECORD_POOLED;
   record->header.size = sizeof(*record);
   record->header.epoch = epoch;
-  record->cookie = bpf_get_socket_cookie(sk);
+  record->cookie = cookie_of(sk, state);
   record->owner_start_ns = state->owner_start_ns;
   record->owner_tgid = state->owner_tgid;
   record->opened_ns = jiffies_to_mono(state->opened_jiffies, now_jiffies, now_ns);
@@ -50,12 +69,45 @@ static __always_inline void fill_pooled(struct laggard_pooled_record *record, st
   record->family = sk->__sk_common.skc_family;
   record->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
   record->flags = state->flags | LAGGARD_F_HAS_FILE;
+  record->protocol = sk->sk_protocol;
+  __u64 active = 0;
   struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-  if (!tp)
-    return;
-  __u64 arrival = widen_jiffies(tp->inet_conn.icsk_ack.lrcvtime, now_jiffies);
-  __u64 sending = widen_jiffies(tp->lsndtime, now_jiffies);
-  record->idle_since_ns = jiffies_to_mono(arrival > sending ? arrival : sending, now_jiffies, now_ns);
+  if (tp) {
+    active = later_of(widen_jiffies(tp->inet_conn.icsk_ack.lrcvtime, now_jiffies), widen_jiffies(tp->lsndtime, now_jiffies));
+    // A client that answers keepalive probes is there. To who opened a connection that the server is there says nothing.
+    if (!(state->flags & LAGGARD_F_CONNECTED))
+      active = later_of(active, widen_jiffies(tp->rcv_tstamp, now_jiffies));
+  } else {
+    active = later_of(state->last_read_jiffies, state->opened_jiffies);
+  }
+  record->idle_since_ns = jiffies_to_mono(active, now_jiffies, now_ns);
+}
+
+// Whether all that there is to say of it found room.
+static __always_inline bool show(struct seq_file *seq, struct sock *sk, struct laggard_sock_state *state)
+{
+  visited++;
+  if (is_subflow(sk) && !is_unaccepted(sk))
+    return true;
+  __u32 zero = 0;
+  struct scratch *scratch = bpf_map_lookup_elem(&records, &zero);
+  if (!scratch)
+    return true;
+  if (emit_pooled && is_pooled(sk, state)) {
+    state->flags |= LAGGARD_F_ANNOUNCED;
+    fill_pooled(&scratch->pooled, sk, state);
+    if (bpf_seq_write(seq, &scratch->pooled, sizeof(scratch->pooled)))
+      return false;
+  }
+  if (!emit_everything && !is_interesting(sk, state))
+    return true;
+  state->flags |= LAGGARD_F_ANNOUNCED;
+  fill_socket_record(&scratch->socket, sk, state);
+  // A full buffer makes the kernel ask for this socket again: what it did not take has not been announced.
+  if (bpf_seq_write(seq, &scratch->socket, sizeof(scratch->socket)))
+    return false;
+  state->announced_drops = scratch->socket.drops;
+  return true;
 }
 
 SEC("iter/bpf_sk_storage_map")
@@ -63,25 +115,72 @@ int sweep(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
   struct sock *sk = ctx->sk;
   struct laggard_sock_state *state = ctx->value;
-  if (!sk || !state)
-    return 0;
-  visited++;
-  union {  // one after the other: the stack has 512 bytes
-    struct laggard_socket_record socket;
-    struct laggard_pooled_record pooled;
-  } both;
-  if (emit_pooled && is_pooled(sk, state)) {
-    state->flags |= LAGGARD_F_ANNOUNCED;
-    fill_pooled(&both.pooled, sk, state);
-    bpf_seq_write(ctx->meta->seq, &both.pooled, sizeof(both.pooled));
+  if (sk && state)
+    show(ctx->meta->seq, sk, state);
+  return 0;
+}
+
+// The oldest ones: the queue's head is what is accepted next. All of them at once must fit into the iterator's buffer.
+#define CHILDREN_SHOWN 16
+
+static __noinline bool show_child(struct seq_file *seq, struct sock *child)
+{
+  if (!seq || !child || !is_unaccepted(child))
+    return true;
+  struct laggard_sock_state *state = bpf_sk_storage_get(&sockets, child, NULL, 0);
+  if (!state) {
+    state = create_state(child);
+    if (!state)
+      return true;
+    state->flags = LAGGARD_F_SEEDED | LAGGARD_F_ACCEPTED;  // else its handshake would have made one
   }
-  if (!emit_everything && !is_interesting(sk, state))
+  if (state->swept_epoch == epoch || !show(seq, child, state))
+    return state->swept_epoch == epoch;
+  state->swept_epoch = epoch;
+  return true;
+}
+
+// For kernels that refuse an iterator over socket storage (seen on a 6.18 with lockdown): every socket has a file, but for
+// those that wait in an accept queue, which are found through their listener. Unlocked: one that is accepted meanwhile is
+// shown by its file or at the next look.
+SEC("iter/task_file")
+int sweep_files(struct bpf_iter__task_file *ctx)
+{
+  struct file *file = ctx->file;
+  if (!ctx->task || !file)
     return 0;
-  state->flags |= LAGGARD_F_ANNOUNCED;
-  fill_socket_record(&both.socket, sk, state);
-  // A full buffer makes the kernel ask for this socket again: what it did not take has not been announced.
-  if (!bpf_seq_write(ctx->meta->seq, &both.socket, sizeof(both.socket)))
-    state->announced_drops = both.socket.drops;
+  struct socket *sock = bpf_sock_from_file(file);
+  struct sock *sk = sock ? sock->sk : NULL;
+  if (!sk || !is_tracked(sk))
+    return 0;
+  struct laggard_sock_state *state = state_of_file(sk);
+  if (!state || state->swept_epoch == epoch)
+    return 0;
+  struct seq_file *seq = ctx->meta->seq;
+  bool all = show(seq, sk, state);
+  if (sk->__sk_common.skc_state == TCP_LISTEN) {
+    struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+    struct request_sock *request = tp ? tp->inet_conn.icsk_accept_queue.rskq_accept_head : NULL;
+    for (int i = 0; i < CHILDREN_SHOWN && request; i++) {
+      all = show_child(seq, request->sk) && all;
+      request = request->dl_next;
+    }
+    if (sk->sk_protocol == IPPROTO_MPTCP)
+      mptcp_waits |= BPF_CORE_READ((const struct mptcp_sock *)sk, first, sk_ack_backlog);
+  }
+  if (all)
+    state->swept_epoch = epoch;
+  return 0;
+}
+
+// Only where mptcp_waits says so, for it costs by the size of the kernel's hash table. Of laggard's own network namespace.
+SEC("iter/tcp")
+int sweep_waiting(struct bpf_iter__tcp *ctx)
+{
+  struct sock_common *common = ctx->sk_common;
+  struct tcp_sock *tp = common ? bpf_skc_to_tcp_sock(common) : NULL;
+  if (tp)
+    show_child(ctx->meta->seq, (struct sock *)tp);
   return 0;
 }
 

@@ -16,20 +16,14 @@ int holders(struct bpf_iter__task_file *ctx)
   struct sock *sk = sock->sk;
   if (!sk || !is_tracked(sk))
     return 0;
-  struct laggard_sock_state *state = bpf_sk_storage_get(&sockets, sk, NULL, 0);
-  if (!state) {
-    state = create_state(sk);
-    if (!state)
-      return 0;
-    // The seeding walk is the one of epoch 1. What turns up later is a UDP socket that passed no hook yet.
-    if (epoch == 1)
-      state->flags = LAGGARD_F_SEEDED;
-  }
+  struct laggard_sock_state *state = state_of_file(sk);
+  if (!state)
+    return 0;
   if (!state->owner_tgid)
     set_owner(state, task);
   struct laggard_holder_record record = {
     .header = {.kind = LAGGARD_RECORD_HOLDER, .size = sizeof(record), .epoch = epoch},
-    .cookie = bpf_get_socket_cookie(sk),
+    .cookie = cookie_of(sk, state),
     .start_ns = task->group_leader->start_boottime,
     .tgid = task->tgid,
     .fd = ctx->fd,
@@ -93,6 +87,8 @@ int processes(struct bpf_iter__task *ctx)
   if (total)
     record.read_bytes = *total;
   __builtin_memcpy(record.comm, task->comm, sizeof(record.comm));
+  record.threads = BPF_CORE_READ(task, signal, nr_threads);
+  record.waits = sleeps_in_epoll_wait(task) ? LAGGARD_WAITS_EPOLL : LAGGARD_WAITS_OTHERWISE;
   bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
   return 0;
 }

@@ -13,9 +13,76 @@ static __always_inline bool is_inet(const struct sock *sk)
   return family == AF_INET || family == AF_INET6;
 }
 
+static __always_inline bool is_stream(const struct sock *sk)
+{
+  return sk->sk_protocol == IPPROTO_TCP || sk->sk_protocol == IPPROTO_MPTCP;
+}
+
 static __always_inline bool is_tracked(const struct sock *sk)
 {
-  return is_inet(sk) && (sk->sk_protocol == IPPROTO_TCP || sk->sk_protocol == IPPROTO_UDP);
+  return is_inet(sk) && (is_stream(sk) || sk->sk_protocol == IPPROTO_UDP);
+}
+
+// ---- MPTCP (measured on 6.1, 6.12, 6.18, 7.2): the socket that a program has is a mptcp_sock, which carries TCP sockets ----
+
+// One of those TCP sockets. Its listener's accept queue is the program's, the rest of it is the mptcp_sock's to tell.
+static __always_inline bool is_subflow(const struct sock *sk)
+{
+  const struct tcp_sock *tp = (const struct tcp_sock *)sk;
+  return sk->sk_protocol == IPPROTO_TCP && bpf_core_field_exists(tp->is_mptcp) && BPF_CORE_READ_BITFIELD_PROBED(tp, is_mptcp);
+}
+
+// The first subflow of a connection that nobody has accepted yet. The others wait in no queue, and after close() a subflow
+// may stay established without a socket.
+static __always_inline bool is_waiting_subflow(const struct sock *sk)
+{
+  const struct tcp_sock *tp = (const struct tcp_sock *)sk;
+  const struct mptcp_subflow_context *context = BPF_CORE_READ(tp, inet_conn.icsk_ulp_data);
+  if (!context || BPF_CORE_READ_BITFIELD_PROBED(context, mp_join))
+    return false;
+  __u8 state = BPF_CORE_READ(context, conn, __sk_common.skc_state);
+  return state == TCP_ESTABLISHED || state == TCP_CLOSE_WAIT;
+}
+
+static __always_inline const struct sk_buff *head_of(const struct sk_buff_head *queue)
+{
+  const struct sk_buff *head = BPF_CORE_READ(queue, next);
+  return (const void *)head == (const void *)queue ? NULL : head;
+}
+
+// What SIOCINQ says, but for the DATA_FIN, which it counts.
+static __always_inline __u32 mptcp_unread_bytes(const struct sock *sk)
+{
+  const struct mptcp_sock *msk = (const struct mptcp_sock *)sk;
+  const struct sk_buff *skb = NULL;
+  if (!bpf_core_field_exists(msk->ack_seq))
+    return 0;
+  if (bpf_core_field_exists(msk->bytes_consumed))
+    return BPF_CORE_READ(msk, bytes_received) - BPF_CORE_READ(msk, bytes_consumed);
+  if (bpf_core_field_exists(msk->receive_queue))  // the older data
+    skb = head_of((const void *)msk + bpf_core_field_offset(msk->receive_queue));
+  if (!skb)
+    skb = head_of((const void *)sk + bpf_core_field_offset(sk->sk_receive_queue));
+  if (!skb)
+    return 0;
+  const struct mptcp_skb_cb *cb = (const void *)skb + bpf_core_field_offset(skb->cb);
+  __u64 unread = BPF_CORE_READ(msk, ack_seq) - BPF_CORE_READ(cb, map_seq);  // map_seq moves with a read
+  __u8 state = sk->__sk_common.skc_state;
+  if (unread && (state == TCP_CLOSE_WAIT || state == TCP_LAST_ACK || state == TCP_CLOSING || state == TCP_CLOSE))
+    unread--;
+  return unread;
+}
+
+// Mod 2^32, without the DATA_FIN.
+static __always_inline __u32 mptcp_received(const struct sock *sk)
+{
+  const struct mptcp_sock *msk = (const struct mptcp_sock *)sk;
+  if (bpf_core_field_exists(msk->bytes_received))
+    return BPF_CORE_READ(msk, bytes_received);
+  if (!bpf_core_field_exists(msk->ack_seq))
+    return 0;
+  __u8 state = sk->__sk_common.skc_state;
+  return BPF_CORE_READ(msk, ack_seq) - (state == TCP_CLOSE_WAIT || state == TCP_LAST_ACK || state == TCP_CLOSING);
 }
 
 static __always_inline bool fin_queued(const struct sock *sk)
@@ -41,7 +108,8 @@ static __always_inline __u32 tcp_unread_bytes(const struct tcp_sock *tp, const s
 static __always_inline bool is_unaccepted(const struct sock *sk)
 {
   __u8 state = sk->__sk_common.skc_state;
-  return sk->sk_protocol == IPPROTO_TCP && (state == TCP_ESTABLISHED || state == TCP_CLOSE_WAIT) && !sk->sk_socket;
+  return sk->sk_protocol == IPPROTO_TCP && (state == TCP_ESTABLISHED || state == TCP_CLOSE_WAIT) && !sk->sk_socket &&
+         (!is_subflow(sk) || is_waiting_subflow(sk));
 }
 
 static __always_inline __u32 tcp_window_left(const struct tcp_sock *tp)
@@ -50,7 +118,25 @@ static __always_inline __u32 tcp_window_left(const struct tcp_sock *tp)
   return left > 0 ? left : 0;
 }
 
+// The FIN counts one in rcv_nxt until a read passes it, also where that happened before we looked.
+static __always_inline bool fin_unread(const struct tcp_sock *tp, const struct sock *sk)
+{
+  return fin_queued(sk) && tp->rcv_nxt != tp->copied_seq;
+}
 
+// A socket that has lost its connection: one that never had any has neither a peer's port nor a peer's sequence number.
+static __always_inline bool is_ended(const struct tcp_sock *tp, const struct sock *sk)
+{
+  return sk->__sk_common.skc_state == TCP_CLOSE && sk->__sk_common.skc_dport && tp->rcv_nxt && sk->sk_socket;
+}
+
+// skc_num is 0 once a socket has lost its connection and with it the port, inet_sport says still which one it was. An
+// inet_sock begins with its sock.
+static __always_inline __u16 local_port_of(const struct sock *sk)
+{
+  __u16 port = sk->__sk_common.skc_num;
+  return port ? port : __builtin_bswap16(BPF_CORE_READ((const struct inet_sock *)sk, inet_sport));
+}
 
 // 6.18 (commit 51132b99f01c) counts UDP drops per NUMA node behind sk_drop_counters; sk_drops stays 0 there.
 static __always_inline __u64 receive_drops(const struct sock *sk)
@@ -77,6 +163,31 @@ static __always_inline __u64 rwnd_limited_jiffies(const struct tcp_sock *tp, __u
 static __always_inline __u64 widen_jiffies(__u32 low, __u64 now_jiffies)
 {
   return low ? now_jiffies - (__u32)((__u32)now_jiffies - low) : 0;
+}
+
+// ---- what a thread does ----
+
+#if defined(__TARGET_ARCH_x86)
+#define NR_EPOLL_WAIT 232
+#define NR_EPOLL_PWAIT 281
+#elif defined(__TARGET_ARCH_arm64)
+#define NR_EPOLL_WAIT 22  // there is epoll_pwait() only
+#define NR_EPOLL_PWAIT 22
+#endif
+#define NR_EPOLL_PWAIT2 441
+
+// Racy: the thread may wake up meanwhile.
+static __always_inline bool sleeps_in_epoll_wait(struct task_struct *task)
+{
+  if (!(task->__state & TASK_INTERRUPTIBLE))
+    return false;
+  const struct pt_regs *regs = (const struct pt_regs *)bpf_task_pt_regs(task);
+#if defined(__TARGET_ARCH_x86)
+  long number = BPF_CORE_READ(regs, orig_ax);
+#else
+  long number = BPF_CORE_READ(regs, syscallno);
+#endif
+  return number == NR_EPOLL_WAIT || number == NR_EPOLL_PWAIT || number == NR_EPOLL_PWAIT2;
 }
 
 // ---- memory of a process ----

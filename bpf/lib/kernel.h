@@ -37,8 +37,12 @@ struct in6_addr {
 struct ns_common {
   unsigned int inum;
 };
+struct netns_ipv4 {
+  __u8 sysctl_tcp_retries2;
+};
 struct net {
   struct ns_common ns;
+  struct netns_ipv4 ipv4;
 };
 typedef struct {
   struct net *net;
@@ -66,7 +70,9 @@ struct sock_common {
   refcount_t skc_refcnt;
 };
 
+struct sk_buff;
 struct sk_buff_head {
+  struct sk_buff *next;
   __u32 qlen;
 };
 struct kernfs_node {
@@ -108,11 +114,28 @@ struct sock {
   __u8 sk_shutdown;
   __u32 sk_ack_backlog;
   __u32 sk_max_ack_backlog;
+  int sk_err;
   struct sock_cgroup_data sk_cgrp_data;
 };
-enum sock_flags { SOCK_DEAD, SOCK_DONE };
+enum sock_flags { SOCK_DEAD, SOCK_DONE, SOCK_URGINLINE, SOCK_KEEPOPEN };
 
+struct inet_sock {
+  __be16 inet_sport;
+};
+struct request_sock {
+  struct request_sock *dl_next;
+  struct sock *sk;
+};
+struct request_sock_queue {
+  struct request_sock *rskq_accept_head;
+};
 struct inet_connection_sock {
+  struct request_sock_queue icsk_accept_queue;
+  __u8 icsk_retransmits;
+  __u8 icsk_backoff;
+  __u8 icsk_probes_out;
+  void *icsk_ulp_data;
+  __u32 icsk_user_timeout;
   struct {
     __u32 lrcvtime;
     __u16 rcv_mss;
@@ -128,14 +151,36 @@ struct tcp_sock {
   __u32 snd_wnd;
   __u32 write_seq;
   __u32 lsndtime;
+  __u32 rcv_tstamp;
   __u16 urg_data;
   __u32 urg_seq;
   __u32 chrono_start;
   __u32 chrono_stat[3];
   __u8 chrono_type : 2;
+  __u8 is_mptcp : 1;
   __u64 bytes_received;
   __u64 bytes_acked;
   __u64 bytes_sent;
+};
+struct sk_buff {
+  struct sk_buff *next;
+  char cb[48];
+};
+struct mptcp_sock {
+  __u64 write_seq;
+  __u64 snd_una;
+  __u64 ack_seq;
+  __u64 bytes_received;
+  __u64 bytes_consumed;               // 6.12 or earlier; not in 6.1
+  struct sk_buff_head receive_queue;  // gone in 6.18
+  struct sock *first;
+};
+struct mptcp_skb_cb {
+  __u64 map_seq;
+};
+struct mptcp_subflow_context {
+  __u32 mp_join : 1;
+  struct sock *conn;
 };
 struct udp_sock {
   struct sk_buff_head reader_queue;
@@ -169,7 +214,12 @@ struct mm_struct {
   unsigned long brk;
   struct percpu_counter rss_stat[4];  // 6.2; before: struct mm_rss_stat
 };
+struct signal_struct {
+  int nr_threads;
+};
 struct task_struct {
+  unsigned int __state;
+  struct signal_struct *signal;
   struct mm_struct *mm;
   int pid;
   int tgid;
@@ -236,12 +286,19 @@ struct bpf_iter__tcp {
 #define AF_INET6 10
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
+#define IPPROTO_MPTCP 262
 #define MSG_OOB 0x1
 #define MSG_PEEK 0x2
 #define MSG_ERRQUEUE 0x2000
 #define EAGAIN 11
+#define EPIPE 32
+#define ECONNRESET 104
+#define ETIMEDOUT 110
 #define RCV_SHUTDOWN 1
 #define SEND_SHUTDOWN 2
+
+// include/linux/sched.h
+#define TASK_INTERRUPTIBLE 1
 
 // include/net/tcp_states.h
 enum {

@@ -6,6 +6,16 @@
 #include "compat.bpf.h"
 #include "maps.bpf.h"
 
+static __always_inline __u64 cookie_of(struct sock *sk, const struct laggard_sock_state *state)
+{
+  return sk->sk_protocol == IPPROTO_MPTCP ? state->mptcp_id : bpf_get_socket_cookie(sk);
+}
+
+static __always_inline void renew_id(struct laggard_sock_state *state)
+{
+  state->mptcp_id = (1ULL << 62) + __sync_fetch_and_add(&mptcp_ids, 1);
+}
+
 // A macro, for the records that have addresses name them alike.
 #define FILL_ADDRESSES(record, sk) fill_addresses((record)->local, (record)->peer, &(record)->local_port, &(record)->peer_port, sk)
 static __always_inline void fill_addresses(__u8 *to_local, __u8 *to_peer, __u16 *local_port, __u16 *peer_port,
@@ -22,11 +32,12 @@ static __always_inline void fill_addresses(__u8 *to_local, __u8 *to_peer, __u16 
     __builtin_memcpy(to_local, &local, 4);
     __builtin_memcpy(to_peer, &peer, 4);
   }
-  *local_port = common->skc_num;
+  *local_port = local_port_of(sk);
   *peer_port = __builtin_bswap16(common->skc_dport);
 }
 
-static __always_inline void fill_tcp(struct laggard_socket_record *record, struct sock *sk, __u64 now_jiffies)
+static __always_inline void fill_tcp(struct laggard_socket_record *record, struct sock *sk,
+                                     const struct laggard_sock_state *state, __u64 now_jiffies)
 {
   struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
   if (!tp)
@@ -44,6 +55,44 @@ static __always_inline void fill_tcp(struct laggard_socket_record *record, struc
   record->bytes_acked = tp->bytes_acked;
   __u64 arrival = widen_jiffies(tp->inet_conn.icsk_ack.lrcvtime, now_jiffies);
   record->last_arrival_ns = jiffies_to_mono(arrival, now_jiffies, record->mono_ns);
+  __u64 ack = widen_jiffies(tp->rcv_tstamp, now_jiffies);
+  record->last_ack_ns = jiffies_to_mono(ack, now_jiffies, record->mono_ns);
+  if (state->read_rcv_nxt && state->read_rcv_nxt == tp->rcv_nxt)
+    record->leftover_bytes = record->unread_bytes;
+  record->icsk_retransmits = tp->inet_conn.icsk_retransmits;
+  record->icsk_probes_out = tp->inet_conn.icsk_probes_out;
+  record->icsk_backoff = tp->inet_conn.icsk_backoff;
+  record->user_timeout_ms = tp->inet_conn.icsk_user_timeout;
+  record->tcp_retries2 = BPF_CORE_READ(sk, __sk_common.skc_net.net, ipv4.sysctl_tcp_retries2);
+  if (fin_unread(tp, sk))
+    record->flags |= LAGGARD_F_FIN_UNREAD;
+  if (sk->__sk_common.skc_flags & (1UL << bpf_core_enum_value(enum sock_flags, SOCK_KEEPOPEN)))
+    record->flags |= LAGGARD_F_KEEPALIVE;
+}
+
+// No such numbers of the connection as a whole: of its window, of retransmissions.
+static __always_inline void fill_mptcp(struct laggard_socket_record *record, const struct sock *sk,
+                                       const struct laggard_sock_state *state)
+{
+  const struct mptcp_sock *msk = (const struct mptcp_sock *)sk;
+  record->protocol = IPPROTO_TCP;
+  if (record->state == TCP_LISTEN) {
+    const struct sock *first = BPF_CORE_READ(msk, first);
+    record->sk_ack_backlog = BPF_CORE_READ(first, sk_ack_backlog);
+    record->sk_max_ack_backlog = BPF_CORE_READ(first, sk_max_ack_backlog);
+    record->drops = (__u32)BPF_CORE_READ(first, sk_drops.counter);
+    return;
+  }
+  record->unread_bytes = mptcp_unread_bytes(sk);
+  record->rcv_nxt = mptcp_received(sk);
+  record->copied_seq = record->rcv_nxt - record->unread_bytes;
+  record->rcv_mss = 1;
+  record->rcv_window_left = record->sk_rcvbuf > record->sk_rmem_alloc ? record->sk_rcvbuf - record->sk_rmem_alloc : 0;
+  record->snd_una = BPF_CORE_READ(msk, snd_una);
+  record->write_seq = BPF_CORE_READ(msk, write_seq);
+  record->bytes_received = record->rcv_nxt;
+  if (state->read_rcv_nxt && state->read_rcv_nxt == record->rcv_nxt)
+    record->leftover_bytes = record->unread_bytes;
 }
 
 // A run of equal reads is accounted when it ends, so that the read hook does next to nothing while it lasts.
@@ -84,7 +133,7 @@ static __always_inline void fill_socket_record(struct laggard_socket_record *rec
   record->header.size = sizeof(*record);
   record->header.epoch = epoch;
   record->mono_ns = bpf_ktime_get_ns();
-  record->cookie = bpf_get_socket_cookie(sk);
+  record->cookie = cookie_of(sk, state);
   record->owner_start_ns = state->owner_start_ns;
   record->owner_tgid = state->owner_tgid;
   record->reader_tgid = state->reader_tgid;
@@ -127,10 +176,13 @@ static __always_inline void fill_socket_record(struct laggard_socket_record *rec
   record->opened_ns = jiffies_to_mono(state->opened_jiffies, now_jiffies, record->mono_ns);
   record->peer_closed_ns = jiffies_to_mono(state->peer_closed_jiffies, now_jiffies, record->mono_ns);
   record->shutdown_ns = jiffies_to_mono(state->shutdown_jiffies, now_jiffies, record->mono_ns);
+  record->ended_ns = jiffies_to_mono(state->ended_jiffies, now_jiffies, record->mono_ns);
   for (int bucket = 0; bucket < LAGGARD_SIZE_BUCKETS; bucket++)
     record->sizes[bucket] = (__u32)state->sizes[bucket];
   if (record->protocol == IPPROTO_TCP)
-    fill_tcp(record, sk, now_jiffies);
+    fill_tcp(record, sk, state, now_jiffies);
+  else if (sk->sk_protocol == IPPROTO_MPTCP)
+    fill_mptcp(record, sk, state);
   else
     fill_udp(record, sk);
 }
@@ -157,6 +209,25 @@ static __always_inline struct laggard_sock_state *create_state(struct sock *sk)
   struct laggard_sock_state *state = bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
   if (!state && sk->__sk_common.skc_refcnt.refs.counter)
     count_lost(LAGGARD_LOST_NO_STORAGE);
+  if (state && !state->mptcp_id && sk->sk_protocol == IPPROTO_MPTCP)
+    renew_id(state);
+  return state;
+}
+
+// Of a socket that a walk over files met.
+static __always_inline struct laggard_sock_state *state_of_file(struct sock *sk)
+{
+  struct laggard_sock_state *state = bpf_sk_storage_get(&sockets, sk, NULL, 0);
+  if (state)
+    return state;
+  state = create_state(sk);
+  if (!state)
+    return NULL;
+  // The seeding walk is the one of epoch 1. What turns up later is a UDP socket that passed no hook yet.
+  if (epoch == 1)
+    state->flags = LAGGARD_F_SEEDED;
+  else if (sk->sk_protocol == IPPROTO_UDP)
+    state->opened_jiffies = bpf_jiffies64();
   return state;
 }
 

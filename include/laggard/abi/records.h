@@ -122,6 +122,15 @@ struct laggard_socket_record {
   __u64 shutdown_ns;
   __u32 run_bytes;
   __u32 sizes[LAGGARD_SIZE_BUCKETS];
+  __u64 last_ack_ns;       // TCP: rcv_tstamp, when the peer acknowledged anything last
+  __u64 ended_ns;          // TCP: when a RST or a timeout ended it; 0 = not so, or not seen
+  __u32 leftover_bytes;    // TCP: unread bytes, if all of them were there at the last read; else 0
+  __u32 user_timeout_ms;   // TCP_USER_TIMEOUT; 0 = not set
+  __u8 icsk_retransmits;   // times that the retransmission timer has fired since the last acknowledgment
+  __u8 icsk_probes_out;    // window probes without an answer
+  __u8 icsk_backoff;
+  __u8 tcp_retries2;       // net.ipv4.tcp_retries2 of its network namespace
+  __u32 padding;
 };
 
 // An announced socket was destroyed.
@@ -140,13 +149,15 @@ struct laggard_holder_record {
   __u32 fd;
 };
 
-// A connection that carried bytes both ways and has none queued in either; this host opened it, or it is older than us.
+// A socket with nothing to do: a TCP connection that carried bytes and has none queued in either direction, or a UDP socket
+// with an empty queue.
 struct laggard_pooled_record {
   struct laggard_record_header header;
   __u64 cookie;
   __u64 owner_start_ns;
   __u64 opened_ns;      // 0 = before we looked
-  __u64 idle_since_ns;  // the later of the last arrival and the last sending
+  __u64 idle_since_ns;  // the latest of the last arrival and the last sending, accepted ones: and the last acknowledgment;
+                        // UDP: of the last read and when it was first seen, for no sending is known
   __u8 local[16];       // as in laggard_socket_record
   __u8 peer[16];
   __u16 local_port;
@@ -155,8 +166,13 @@ struct laggard_pooled_record {
   __u32 owner_tgid;
   __u32 flags;          // LAGGARD_F_*
   __u8 family;
-  __u8 padding[7];
+  __u8 protocol;        // IPPROTO_UDP, else TCP
+  __u8 padding[6];
 };
+
+// laggard_process_record.waits
+#define LAGGARD_WAITS_OTHERWISE 0u  // runs, or sleeps in something else
+#define LAGGARD_WAITS_EPOLL 1u      // sleeps in epoll_wait()
 
 // A process and its memory.
 struct laggard_process_record {
@@ -174,6 +190,8 @@ struct laggard_process_record {
   __u64 brk_bytes;   // brk - start_brk
   __u64 read_bytes;  // all sockets ever read by it, closed ones too, up to each socket's last finished epoch
   char comm[16];
+  __u32 threads;     // 0 = unknown
+  __u32 waits;       // LAGGARD_WAITS_*: what the thread group's leader does
 };
 
 // laggard_growth_record.flags

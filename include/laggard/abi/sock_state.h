@@ -23,6 +23,10 @@
 #define LAGGARD_F_HAS_FILE 0x40u   // record only: some process still holds the socket
 #define LAGGARD_F_SOCK_DONE 0x80u  // record only: the peer's FIN has been queued
 #define LAGGARD_F_UNACCEPTED 0x100u  // record only: established, and waits in an accept queue
+#define LAGGARD_F_RESET 0x200u       // ended by the peer's RST
+#define LAGGARD_F_TIMED_OUT 0x400u   // ended because the peer acknowledged nothing for too long
+#define LAGGARD_F_KEEPALIVE 0x800u   // record only: SO_KEEPALIVE is set
+#define LAGGARD_F_FIN_UNREAD 0x1000u // record only: the peer's FIN is queued and no read has passed it
 
 struct laggard_sock_state {
   // Touched by every read.
@@ -49,8 +53,14 @@ struct laggard_sock_state {
   __u32 reader_tgid;         // who read first in the latest epoch with reads; 0 = nobody yet
   __u32 flags;               // LAGGARD_F_*
   __u32 announced_drops;     // drop counter of the last record: a change makes the sweep emit
+
+  // Touched by every TCP read that took bytes.
+  __u32 read_rcv_nxt;        // rcv_nxt at that moment: while it stays, what is unread was left behind
+  __u32 swept_epoch;         // the epoch in which a walk over files has shown it: many files may be of one socket
+  __u64 ended_jiffies;       // left for TCP_CLOSE by a RST or a timeout; 0 = not seen
+  __u64 mptcp_id;            // stands for the cookie of an MPTCP socket, which its children inherit; 0 = none yet
 };
 
-LAGGARD_ABI_ASSERT(sizeof(struct laggard_sock_state) == 280, "sock_state layout");
+LAGGARD_ABI_ASSERT(sizeof(struct laggard_sock_state) == 304, "sock_state layout");
 
 #endif

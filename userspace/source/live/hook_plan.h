@@ -36,6 +36,8 @@ inline constexpr std::array kCandidates = {
               "kernel before 6.3: two trampolines instead of a tracepoint, more cost per read"},
     Candidate{"states", "tp_btf/inet_sock_set_state+tp_btf/tcp_destroy_sock", {"state_set", "state_destroy"}, ""},
     Candidate{"sweep", "iter/bpf_sk_storage_map", {"sweep", ""}, ""},
+    Candidate{"sweep", "iter/task_file+iter/tcp", {"sweep_files", "sweep_waiting"},
+              "kernel without iterators over socket storage: a sweep costs by open files, and of an accept queue it shows 16"},
     Candidate{"holders", "iter/task_file", {"holders", ""}, ""},
     Candidate{"unaccepted", "iter/tcp", {"unaccepted", ""}, "", Use::Optional},
     Candidate{"processes", "iter/task", {"processes", ""}, ""},

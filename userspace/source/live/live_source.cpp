@@ -146,6 +146,20 @@ Result<void> LiveSource::attribute(const AttributionRequest& request)
   return {};
 }
 
+bpf_link* LiveSource::sweep_link() const
+{
+  return skeleton_->links.sweep != nullptr ? skeleton_->links.sweep : skeleton_->links.sweep_files;
+}
+
+Result<void> LiveSource::sweep(RawTick& into)
+{
+  skeleton_->bss->mptcp_waits = 0;
+  auto walked = walk(sweep_link(), into);
+  if (walked && skeleton_->bss->mptcp_waits != 0 && skeleton_->links.sweep_waiting != nullptr)
+    walked = walk(skeleton_->links.sweep_waiting, into);
+  return walked;
+}
+
 Result<void> LiveSource::walk(bpf_link* link, RawTick& into)
 {
   Fd iterator{bpf_iter_create(bpf_link__fd(link))};
@@ -192,7 +206,7 @@ Result<RawTick> LiveSource::tick(bool walk_holders, bool everything)
     skeleton_->bss->emit_everything = everything;
     const bool pools = pools_period_ > Duration{} && now >= pools_due_;
     skeleton_->bss->emit_pooled = pools;
-    if (auto walked = walk(skeleton_->links.sweep, raw); !walked)
+    if (auto walked = sweep(raw); !walked)
       return tl::make_unexpected(walked.error());
     sweep_pacer_.spent(now, identify::thread_cpu() - before);
     head.coverage |= LAGGARD_COVERS_SWEEP;
@@ -277,7 +291,7 @@ bool LiveSource::works_without_capabilities() const
   if (child < 0)
     return false;
   if (child == 0) {
-    const bool works = drop_privileges({}) && bpf_iter_create(bpf_link__fd(skeleton_->links.sweep)) >= 0;
+    const bool works = drop_privileges({}) && bpf_iter_create(bpf_link__fd(sweep_link())) >= 0;
     ::_exit(works ? 0 : 1);
   }
   int status = 0;

@@ -79,6 +79,8 @@ class LiveSource {
   LiveSource(Loaded loaded, const LiveOptions& options);
   Result<void> start();
   std::uint64_t look_at_own_programs();  // runs that were skipped
+  bpf_link* sweep_link() const;
+  Result<void> sweep(RawTick& into);
   Result<void> walk(bpf_link* link, RawTick& into);
   void look_at_pairs(MonoTime now, RawTick& into);
 
