@@ -16,7 +16,8 @@ KUBERNETES_PACKAGES=(python3 python3-jsonschema python3-yaml podman crun golang-
   containernetworking-plugins iptables iproute2 util-linux openssl)
 # shellcheck disable=SC2034
 SCENARIO_PACKAGES=(nginx-light haproxy redis-server redis-tools postgresql curl wget iperf3 wrk socat nodejs python3 iproute2
-  util-linux procps)
+  util-linux procps
+  memcached php-fpm rsyslog prometheus prometheus-node-exporter dnsmasq-base chromium rsync gcc libc6-dev perl nftables)
 # shellcheck disable=SC2034
 CASE_PACKAGES=(qt6-base-dev golang-go golang-github-lucas-clemente-quic-go-dev systemtap-sdt-dev python3)
 

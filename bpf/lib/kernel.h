@@ -87,8 +87,12 @@ struct sock_cgroup_data {
 struct inode {
   unsigned long i_ino;
 };
+struct hlist_head {
+  void *first;
+};
 struct file {
   struct inode *f_inode;
+  struct hlist_head *f_ep;  // 5.11
 };
 struct sock;
 struct socket {

@@ -150,6 +150,8 @@ static __always_inline void fill_socket_record(struct laggard_socket_record *rec
   if (file) {
     record->flags |= LAGGARD_F_HAS_FILE;
     record->inode = BPF_CORE_READ(file, f_inode, i_ino);
+    if (BPF_CORE_READ(file, f_ep, first))
+      record->flags |= LAGGARD_F_IN_EPOLL;
   }
   if (fin_queued(sk))
     record->flags |= LAGGARD_F_SOCK_DONE;

@@ -18,11 +18,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 HERE = Path(__file__).resolve().parent
 DEADLINE_SECONDS = 60.0
+NEAR, FAR = "10.78.0.1", "10.78.0.2"  # the two ends of a scene's cable
 T = TypeVar("T")
 
 # Below ip_local_port_range, so that no client's ephemeral port is in the way.
@@ -76,6 +78,10 @@ class Program:
         self.log = log
         self.pid = process.pid
 
+    @property
+    def comm(self) -> str:
+        return Path(f"/proc/{self.pid}/comm").read_text().strip()
+
     def check_running(self, may_be_done: bool = False) -> None:
         status = self.process.poll()
         if status is not None and not (may_be_done and status == 0):
@@ -89,6 +95,13 @@ class Program:
     def wait_says(self, text: str) -> Program:
         eventually(lambda: self.says(text), f"{self.log.stem} says {text!r}")
         return self
+
+    def number(self, name: str) -> int:
+        """That it has said, as in `port 1234`."""
+        found = re.search(rf"^{name} (\d+)$", self.log.read_text(errors="replace"), re.M)
+        if found is None:
+            raise Failed(f"{self.log.stem} does not say its {name}")
+        return int(found[1])
 
     def wait_done(self) -> Program:
         eventually(lambda: self.process.poll() is not None, f"{self.log.stem} is done")
@@ -148,6 +161,7 @@ class Scene:
         self.group.mkdir()
         self._programs: list[Program] = []
         self._netns: str | None = None
+        self._namespaces: list[str] = []
 
     # ---- programs ----
 
@@ -221,9 +235,55 @@ class Scene:
 
     def use_own_network(self) -> None:
         """Programs started from now on live in a network namespace of their own."""
-        self._netns = f"{self.groups.path.name}-{self.name}"[:200]
-        run("ip", "netns", "add", self._netns)
-        run("ip", "-n", self._netns, "link", "set", "lo", "up")
+        self._netns = self._namespace("")
+
+    def use_cable(self) -> None:
+        """The same, with a cable (veth) to a second namespace, for programs started inside `with scene.far_away()`."""
+        self.use_own_network()
+        near, far = self._netns, self._namespace("-far")
+        assert near is not None
+        run("ip", "-n", near, "link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", far)
+        for namespace, address in ((near, NEAR), (far, FAR)):
+            run("ip", "-n", namespace, "addr", "add", f"{address}/24", "dev", "cable")
+            run("ip", "-n", namespace, "link", "set", "cable", "up")
+
+    @contextmanager
+    def far_away(self) -> Iterator[None]:
+        near, self._netns = self._netns, self._namespaces[-1]
+        try:
+            yield
+        finally:
+            self._netns = near
+
+    def cut_cable(self) -> None:
+        run("ip", "-n", self._namespaces[-1], "link", "set", "cable", "down")
+
+    def keep_neighbour(self) -> None:
+        """As if the far end were beyond a router: when it is gone, nobody misses its answers to ARP."""
+        near, far = self._netns, self._namespaces[-1]
+        assert near is not None
+        address = output("ip", "netns", "exec", far, "cat", "/sys/class/net/cable/address").strip()
+        run("ip", "-n", near, "neigh", "replace", FAR, "lladdr", address, "dev", "cable", "nud", "permanent")
+
+    def lose_packets(self, one_of: int) -> None:
+        """On their way to the far end, by chance. Not on this one: the sender would be told."""
+        far = self._namespaces[-1]
+        for words in (["table", "inet", "loss"],
+                      ["chain", "inet", "loss", "arrives", "{ type filter hook input priority 0; }"],
+                      ["rule", "inet", "loss", "arrives", f"numgen random mod {one_of} == 0 drop"]):
+            run("ip", "netns", "exec", far, "nft", "add", *words)
+
+    def sysctl(self, name: str, value: int) -> None:
+        """Of the scene's own network."""
+        assert self._netns is not None
+        run("ip", "netns", "exec", self._netns, "sysctl", "-qw", f"{name}={value}")
+
+    def _namespace(self, suffix: str) -> str:
+        name = f"{self.groups.path.name}-{self.name}"[:200] + suffix
+        run("ip", "netns", "add", name)
+        self._namespaces.append(name)
+        run("ip", "-n", name, "link", "set", "lo", "up")
+        return name
 
     # ---- end ----
 
@@ -236,8 +296,8 @@ class Scene:
         for program in self._programs:
             program.process.wait()
         self.group.rmdir()
-        if self._netns is not None:
-            run("ip", "netns", "delete", self._netns)
+        for namespace in self._namespaces:
+            run("ip", "netns", "delete", namespace)
         if self.keep_logs is not None:
             shutil.copytree(self.dir, self.keep_logs / self.name, dirs_exist_ok=True,
                             ignore=lambda folder, names: [n for n in names if not n.endswith(".log")])
@@ -252,7 +312,12 @@ class Scene:
             time.sleep(0.02)
 
 
-def run(*command: str) -> None:
+def output(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_SECONDS)
     if done.returncode != 0:
         raise Failed(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def run(*command: str) -> None:
+    output(*command)

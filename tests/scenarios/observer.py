@@ -28,6 +28,10 @@ QUICK: dict[str, str] = {
     "--memory-growth": "4MiB",
     "--attribution": "3s",
     "--unpaired": "4s",
+    "--late-window": "12s",
+    "--drop-window": "24s",
+    "--dead-peer": "6s",
+    "--leftover": "20s",
 }
 Json = dict[str, Any]
 

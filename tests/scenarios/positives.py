@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from checks import never_critical
 from harness import HERE, Program, Scene, free_port
 from programs import haproxy, iperf3, nginx, postgres, psql_command, redis, require, shell, source
 from scenario import Culprit, positive
@@ -92,14 +93,14 @@ def udp_service_never_reads(scene: Scene) -> Culprit:
 # ---- slow-reader ----
 
 
-@positive("slow-reader")
+@positive("slow-reader", at_end=never_critical)
 def curl_limit_rate(scene: Scene) -> Culprit:
     """curl --limit-rate 3M from nginx: throttled on purpose, and seconds behind all the same. It takes 10 MB at once
     (100 reads of 100 kB) and pauses for 3.4 s; at rates below 2 MB/s the pauses are a stall here."""
     return scene.start("curl", "-s", "-o", "/dev/null", "--limit-rate", "3M", nginx(scene).url + "/big")
 
 
-@positive("slow-reader")
+@positive("slow-reader", at_end=never_critical)
 def wget_limit_rate(scene: Scene) -> Culprit:
     """wget --limit-rate=50k from nginx."""
     return scene.start("wget", "-q", "-O", "/dev/null", "--limit-rate=50k", nginx(scene).url + "/big")

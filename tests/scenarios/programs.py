@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import DEADLINE_SECONDS, Failed, Program, Scene, Skip, free_port
+from harness import DEADLINE_SECONDS, HERE, Failed, Program, Scene, Skip, free_port
 
 _NGINX = """\
 daemon off;
@@ -53,6 +53,27 @@ backend back
   server one 127.0.0.1:{target}
 """
 
+_PHP_FPM = """\
+[global]
+error_log = {dir}/fpm.log
+daemonize = no
+[www]
+listen = 127.0.0.1:{port}
+pm = static
+pm.max_children = {children}
+"""
+
+_PHP_LOCATION = r"location ~ \.php$ {{ include /etc/nginx/fastcgi_params; fastcgi_pass 127.0.0.1:{port}; " \
+                r"fastcgi_param SCRIPT_FILENAME $document_root$fastcgi_script_name; }}"
+
+_RSYNCD = """\
+port = {port}
+address = 127.0.0.1
+use chroot = no
+[www]
+path = {www}
+"""
+
 
 @dataclass(frozen=True)
 class Server:
@@ -84,6 +105,30 @@ def redis(scene: Scene, *settings: str) -> Server:
     program = scene.start("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
                           "--dir", scene.dir, *settings)
     return Server(program.wait_listens(port), port)
+
+
+def php(scene: Scene, children: int) -> Server:
+    """php-fpm behind nginx, with /sleep.php?seconds and /ask.php?port, which waits for what http says on that port."""
+    found = sorted(Path("/usr/sbin").glob("php-fpm*"))
+    if not found:
+        raise Skip("php-fpm is not installed")
+    port = free_port()
+    config = scene.file("fpm.conf", _PHP_FPM.format(dir=scene.dir, port=port, children=children))
+    program = scene.start(found[-1], "-n", "-F", "-y", config, user="nobody").wait_listens(port)
+    front = nginx(scene, server=_PHP_LOCATION.format(port=port))
+    scene.file("www/sleep.php", "<?php sleep((int)$_SERVER['QUERY_STRING']); echo 'done';")
+    scene.file("www/ask.php", "<?php echo file_get_contents('http://127.0.0.1:' . $_SERVER['QUERY_STRING'] . '/');")
+    return Server(program, front.port, front.url)
+
+
+def rsyncd(scene: Scene) -> Server:
+    """Serves /www/big, 1 GB."""
+    port = free_port()
+    scene.directory("files")
+    scene.file("files/big", size=1_000_000_000)
+    config = scene.file("rsyncd.conf", _RSYNCD.format(port=port, www=scene.dir / "files"))
+    program = scene.start("rsync", "--daemon", "--no-detach", "--config", config).wait_listens(port)
+    return Server(program, port, f"rsync://127.0.0.1:{port}/www")
 
 
 def iperf3(scene: Scene) -> Server:
@@ -135,6 +180,32 @@ def psql_command(server: Server) -> list[str]:
     return [str(postgres_tool("psql")), "-h", "127.0.0.1", "-p", str(server.port), "-U", "postgres", "-qAt"]
 
 
+# ---- other runtimes ----
+
+
+def compiled(scene: Scene, name: str) -> Path:
+    """A C program of actors/."""
+    require(["gcc"])
+    program = scene.dir / name
+    made = subprocess.run(["gcc", "-O1", "-Wall", "-o", program, HERE / "actors" / f"{name}.c"], capture_output=True,
+                          text=True, timeout=DEADLINE_SECONDS)
+    if made.returncode != 0:
+        raise Failed(f"gcc: {made.stderr.strip()}")
+    return program
+
+
+def mptcp() -> int:
+    """The protocol's number, where this kernel has it."""
+    switch = Path("/proc/sys/net/mptcp/enabled")
+    if not switch.exists() or switch.read_text().strip() != "1":
+        raise Skip("this kernel has no MPTCP, or net.mptcp.enabled is 0")
+    return 262
+
+
+def perl_mptcp(scene: Scene, role: str, port: int) -> Program:
+    return scene.start("perl", HERE / "actors/mptcp.pl", role, port).wait_says("ready\n")
+
+
 # ---- shell ----
 
 
@@ -160,3 +231,21 @@ def source(scene: Scene, rate: int, send_buffer: int = 0) -> int:
     port = free_port()
     scene.actor("source", port, rate, send_buffer)
     return port
+
+
+def udp_echo(scene: Scene) -> int:
+    port = free_port()
+    scene.actor("udp-echo", port)
+    return port
+
+
+# ---- networks ----
+
+PATIENCE = 6  # seconds until a server speaks to clients that have closed; less than QUICK's --close-wait
+
+
+def forgetful_network(scene: Scene) -> int:
+    """Of its own, where the end that closed first is forgotten after 3 s. Returns a port."""
+    scene.use_own_network()
+    scene.sysctl("net.ipv4.tcp_fin_timeout", PATIENCE // 2)
+    return free_port()

@@ -276,7 +276,7 @@ Scene::Scene(detect::DetectorOptions options, Duration interval)
     : interval_(interval),
       pools_period_(options.thresholds.idle / 6),
       attribution_time_(options.thresholds.attribution),
-      model_({.window = options.thresholds.hold, .memory_window = options.thresholds.memory_window, .idle = options.thresholds.idle}),
+      model_(detect::model_options(options.thresholds)),
       detector_(std::move(options))
 {
   process(1, "init");

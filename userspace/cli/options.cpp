@@ -146,15 +146,24 @@ void add_thresholds(CLI::App& app, detect::Thresholds& t)
   };
   duration("--lag", t.lag, "slow-reader: this far behind");
   duration("--hold", t.hold, "slow-reader: queue not empty for this long");
+  add_parsed(app, "--late-share", t.late_share, positive_share, "slow-reader: late for this share of --late-window", "50%")->group(group);
+  duration("--late-window", t.late_window, "slow-reader: look at this much time for readers that are late in bursts");
   bytes("--bite", t.bite_bytes, "slow-reader: reads of at most this are small bites");
   duration("--stall", t.stall, "stalled-reader: nothing consumed for this long");
+  duration("--leftover", t.leftover, "stalled-reader: bytes that the last read left behind wait for this long");
   duration("--close-wait", t.close_wait, "close-wait: the peer closed this long ago");
   duration("--fin-wait", t.fin_wait, "fin-wait-2: we finished sending this long ago");
-  duration("--idle", t.idle, "connection-leak: connections unused for this long count");
+  duration("--idle", t.idle, "connection-leak: sockets unused for this long count");
   add_parsed(app, "--leak-count", t.leak_count, positive_count, "connection-leak: this many of them", "10")->group(group);
   add_parsed(app, "--rwnd-share", t.rwnd_share, positive_share, "remote-slow-reader: held back by the peer's window", "50%")
       ->group(group);
   add_parsed(app, "--drop-share", t.drop_share, positive_share, "udp-receive-overflow: dropped of what arrives", "1%")->group(group);
+  duration("--drop-window", t.drop_window, "udp-receive-overflow: look at this much time for bursts of loss");
+  duration("--dead-peer", t.dead_peer, "dead-peer: nothing acknowledged for this long");
+  add_parsed(app, "--dead-peer-count", t.dead_peer_count, positive_count, "dead-peer: this many accepted connections at once", "10")
+      ->group(group);
+  add_parsed(app, "--dead-peer-share", t.dead_peer_share, positive_share, "dead-peer: or this share of a listener's connections", "5%")
+      ->group(group);
   duration("--memory-window", t.memory_window, "memory: look at this much time");
   bytes("--memory-growth", t.memory_growth_bytes, "memory: growth within the window");
   duration("--attribution", t.attribution, "memory: trace a suspect's growth for this long");

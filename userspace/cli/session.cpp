@@ -20,7 +20,7 @@ Session::Session(const Options& options, model::Observer observer, std::unique_p
     : options_(options),
       observer_(std::move(observer)),
       sink_(std::move(sink)),
-      model_({.window = options.thresholds.hold, .memory_window = options.thresholds.memory_window, .idle = options.thresholds.idle}),
+      model_(detect::model_options(options.thresholds)),
       detector_({options.thresholds, options.filter, observer_.hooks_text(), observer_.missing})
 {
 }

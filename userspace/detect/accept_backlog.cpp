@@ -134,7 +134,13 @@ void describe_accept_backlog(const Context& context, std::span<const Verdict> me
   finding.details.push_back(queue + age);
   if (overflow.recent_looks > 0)
     finding.details.push_back(fmt::format("the queue overflows: {} handshakes dropped since the socket listens", sample.drops));
-  finding.advice = overflow.recent_looks > 0
+  const bool inherited = sample.owner && !connection.holders().empty() && sample.owner != connection.process();
+  if (inherited)
+    finding.details.push_back(fmt::format("the process that listened, pid {}, {}; this one has inherited the descriptor",
+                                          sample.owner.tgid,
+                                          context.model.find(sample.owner) != nullptr ? "does not hold it any more" : "is gone"));
+  finding.advice = inherited ? "nobody accepts here: end this process, and open listening sockets with SOCK_CLOEXEC"
+                   : overflow.recent_looks > 0
                        ? "accept faster, or raise listen()'s backlog and net.core.somaxconn: clients time out"
                        : "the accepting thread is stuck or starved: look what it does, and for its other findings";
 

@@ -3,6 +3,8 @@
 //
 // Needs: CLOSE_WAIT for --close-wait with a process that still holds the socket. A peer that only half-closed and is
 // still being answered (a request, then FIN, then a long response) is at work: what we send restarts the clock.
+// A socket in CLOSE that was connected and that a process still holds counts on: the peer's FIN_WAIT2 has ended, what we sent
+// then met a RST, and the descriptor is left over all the same.
 #include "detect/close_wait.h"
 
 #include <fmt/format.h>
@@ -17,11 +19,13 @@ namespace {
 Since closed_since(const model::Connection& connection)
 {
   const model::SocketSample& sample = connection.latest();
-  const bool seen = known(sample.peer_closed_at);
-  const MonoTime closed = seen ? sample.peer_closed_at : connection.first_seen();
+  const bool seen = known(sample.peer_closed_at) || known(sample.ended_at);
+  const MonoTime closed = known(sample.peer_closed_at) ? sample.peer_closed_at
+                          : seen                       ? sample.ended_at
+                                                       : connection.first_seen();
   // The first look at the send side is not a send.
   const MonoTime produced = connection.send().last_produced();
-  if (produced > connection.first_seen() && produced > closed)
+  if (!sample.is_ended() && produced > connection.first_seen() && produced > closed)
     return {produced, false};
   return {closed, !seen};
 }
@@ -32,16 +36,29 @@ Eof eof_of(const model::SocketSample& sample)
 {
   if (sample.eof_seen)
     return Eof::Seen;
-  if (sample.eof_eaten || !known(sample.peer_closed_at))
-    return Eof::Unknown;
-  return Eof::NeverLooked;
+  if (sample.fin_unread)
+    return Eof::NeverLooked;
+  // A read has passed the end of file, be it before we looked; one that took the last bytes with it does not tell of it.
+  if (sample.peer_closed && !sample.eof_eaten)
+    return known(sample.peer_closed_at) && !sample.older_than_observer ? Eof::NeverLooked : Eof::Seen;
+  return Eof::Unknown;
+}
+
+std::string how_it_ended(const model::SocketSample& sample)
+{
+  if (!sample.is_ended())
+    return "CLOSE_WAIT";
+  return sample.reset ? "closed (reset by peer)" : sample.timed_out ? "closed (the peer did not answer any more)" : "closed";
 }
 
 }  // namespace
 
 void judge_close_wait(const Context& context, std::vector<Verdict>& verdicts)
 {
-  judge_half_closed(context, Kind::CloseWait, model::TcpState::CloseWait, context.thresholds.close_wait, closed_since, verdicts);
+  const auto is_left = [](const model::SocketSample& sample) {
+    return (sample.state == model::TcpState::CloseWait && sample.has_file) || sample.is_ended();
+  };
+  judge_half_closed(context, Kind::CloseWait, is_left, context.thresholds.close_wait, closed_since, verdicts);
 }
 
 void describe_close_wait(const Context& context, std::span<const Verdict> members, Finding& finding)
@@ -55,8 +72,12 @@ void describe_close_wait(const Context& context, std::span<const Verdict> member
   const char* knows = eof == Eof::Seen          ? "the program has read the end of file"
                       : eof == Eof::NeverLooked ? "the program has not read since, so it does not know"
                                                 : "whether the program has read the end of file is not known";
-  finding.message = fmt::format("the peer closed {} ago and the socket is still open; {}", age, knows);
-  finding.details.push_back(fmt::format("CLOSE_WAIT for {}: {}", age, knows));
+  const char* what = sample.is_ended() && !sample.peer_closed ? (sample.timed_out ? "the connection ended" : "the peer reset it")
+                                                              : "the peer closed";
+  finding.message = sample.is_ended()
+                        ? fmt::format("{} {} ago, the socket is {} and still held; {}", what, age, how_it_ended(sample), knows)
+                        : fmt::format("the peer closed {} ago and the socket is still open; {}", age, knows);
+  finding.details.push_back(fmt::format("{} for {}: {}", how_it_ended(sample), age, knows));
   if (sample.unread_bytes > 0)
     finding.details.push_back(fmt::format("{} unread in front of the end of file", format_bytes(sample.unread_bytes)));
   finding.advice = eof == Eof::Seen ? "the program read 0 and did not close: look for the error path that drops the descriptor"

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "detect/detector.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <span>
 
@@ -57,9 +59,11 @@ struct Member {
   SocketRef socket(const model::Model& model) const
   {
     if (pooled != nullptr)
-      return {.state = model::TcpState::Established,
+      return {.transport = pooled->sample.transport,
+              .state = pooled->sample.tuple.peer.port == 0 ? model::TcpState::Close : model::TcpState::Established,
               .tuple = pooled->sample.tuple,
-              .connected = true,
+              .accepted = pooled->role == model::Role::Accepted,
+              .connected = pooled->role == model::Role::Opened,
               .cookie = pooled->sample.cookie,
               .netns = pooled->sample.netns,
               .cgroup_id = cgroup_id(model)};
@@ -232,6 +236,17 @@ bool Detector::worth_saying(const Open& open, const std::vector<Verdict>& member
   return now - open.last_said >= open.next_pause;
 }
 
+// How a group has grown since it was last told of. connection-leak has its own number of new ones.
+void Detector::describe_change(const Open& open, MonoTime now, Finding& finding)
+{
+  if (!finding.is_group || open.said_count == 0 || open.said_count == finding.count || finding.kind == Kind::ConnectionLeak)
+    return;
+  const double change = (static_cast<double>(finding.count) - static_cast<double>(open.said_count)) /
+                        std::max(seconds(now - open.last_said), 1e-3);
+  finding.message += fmt::format("; was {}, now {}, {:+.2g}/s", open.said_count, finding.count, change);
+  finding.evidence.push_back({"count_change_per_second", change});
+}
+
 Finding Detector::picture(const model::Model& model, const Open& open, const std::vector<Verdict>& members) const
 {
   const Verdict& worst = members.front();
@@ -273,6 +288,7 @@ Finding Detector::picture(const model::Model& model, const Open& open, const std
   finding.quality.lost_records = model.last_tick_facts().lost.total() - open.lost_at_start;
   finding.process.workload = model.workload_of(id, finding.socket ? finding.socket->cgroup_id : 0);
   rule_of(finding.kind).describe(context, members, finding);
+  describe_change(open, model.now(), finding);
   return finding;
 }
 

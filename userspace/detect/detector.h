@@ -76,6 +76,7 @@ class Detector {
   bool passes(const model::Model& model, const Verdict& verdict) const;
   bool holders_verified(const model::Model& model, const Verdict& verdict) const;
   Finding picture(const model::Model& model, const Open& open, const std::vector<Verdict>& members) const;
+  static void describe_change(const Open& open, MonoTime now, Finding& finding);
   Finding make(const model::Model& model, Open& open, const std::vector<Verdict>& members, Phase phase);
   Finding resolve(const model::Model& model, Open& open, Resolution resolution);
   // Says in each finding of this tick what it belongs to, and again in older ones where that has changed.

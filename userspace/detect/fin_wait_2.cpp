@@ -28,7 +28,10 @@ Since silent_since(const model::Connection& connection)
 
 void judge_fin_wait_2(const Context& context, std::vector<Verdict>& verdicts)
 {
-  judge_half_closed(context, Kind::FinWait2, model::TcpState::FinWait2, context.thresholds.fin_wait, silent_since, verdicts);
+  const auto is_left = [](const model::SocketSample& sample) {
+    return sample.state == model::TcpState::FinWait2 && sample.has_file;
+  };
+  judge_half_closed(context, Kind::FinWait2, is_left, context.thresholds.fin_wait, silent_since, verdicts);
 }
 
 void describe_fin_wait_2(const Context& context, std::span<const Verdict> members, Finding& finding)

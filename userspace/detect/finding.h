@@ -27,7 +27,8 @@ namespace laggard::detect {
   X(AcceptBacklog, "accept-backlog")          \
   X(ConnectionLeak, "connection-leak")        \
   X(HeapGrowth, "heap-growth")                \
-  X(UnpairedOperations, "unpaired-operations")
+  X(UnpairedOperations, "unpaired-operations") \
+  X(DeadPeer, "dead-peer")
 
 enum class Kind : std::uint8_t {
 #define LAGGARD_KIND_ENUM(name, text) name,

@@ -45,6 +45,11 @@ class Linker {
         if (finding.subject->kind == kind)
           link_victims(finding);
     for (const OpenFinding& finding : open_)
+      if (finding.subject->kind == Kind::AcceptBacklog)
+        link_clients(finding);
+      else if (finding.subject->kind == Kind::DeadPeer)
+        link_memory(finding);
+    for (const OpenFinding& finding : open_)
       link_within_program(finding);
     return std::move(links_);
   }
@@ -69,6 +74,38 @@ class Linker {
     }
   }
 
+  // A listener that nobody serves any more (a descriptor that was inherited, a server that hangs): its clients' connections to
+  // the server before, and those that the same holder has inherited with it.
+  void link_clients(const OpenFinding& listener)
+  {
+    const Subject& server = *listener.subject;
+    const model::Connection* socket = find_any(*listener.members);
+    const bool inherited = socket != nullptr && socket->latest().owner && socket->latest().owner != socket->process();
+    for (const OpenFinding& other : open_) {
+      const Subject& subject = *other.subject;
+      if (subject.kind != Kind::CloseWait || subject.endpoint.port != server.endpoint.port || subject.netns != server.netns)
+        continue;
+      if (subject.server_side ? inherited && subject.process == server.process : subject.process != server.process)
+        follows(other, listener);
+    }
+  }
+
+  // What is sent to who takes nothing waits in the sender.
+  void link_memory(const OpenFinding& dead_peer)
+  {
+    for (const OpenFinding& other : open_)
+      if (is_about_memory(other.subject->kind) && other.subject->process == dead_peer.subject->process)
+        follows(other, dead_peer);
+  }
+
+  const model::Connection* find_any(const std::set<std::uint64_t>& members) const
+  {
+    for (std::uint64_t cookie : members)
+      if (const model::Connection* connection = model_.find(cookie))
+        return connection;
+    return nullptr;
+  }
+
   void link_within_program(const OpenFinding& symptom)
   {
     const auto rank = rank_of(symptom.subject->kind);
@@ -87,7 +124,7 @@ class Linker {
   void follows(const OpenFinding& symptom, const OpenFinding& cause)
   {
     Links& links = links_[symptom.id];
-    if (links.symptom_of)
+    if (links.symptom_of || links_[cause.id].symptom_of == symptom.id)
       return;
     links.symptom_of = cause.id;
     links_[cause.id].symptoms.insert(symptom.id);

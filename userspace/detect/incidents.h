@@ -6,7 +6,10 @@
 //     - datagrams that are lost at the same program and endpoint (udp-receive-overflow);
 //     - connections of the same program and endpoint that the peer gave up on (close-wait) and that it does not accept
 //       (accept-backlog).
-//   close-wait is the cause of accept-backlog of the same program and endpoint.
+//   A listener that nobody serves (accept-backlog) is the cause of its clients' close-wait: what they had with the server
+//   before; and of the holder's own, where it has inherited both.
+//   A dead peer is the cause of memory that fills up with what is sent to it.
+//   close-wait is otherwise the cause of accept-backlog of the same program and endpoint.
 #pragma once
 
 #include <cstdint>

@@ -73,6 +73,18 @@ MemoryGrowth memory_growth_of(const Context& context, const model::Process& proc
   return growth;
 }
 
+bool FillingProcesses::contains(model::ProcessId id)
+{
+  const auto [entry, is_new] = known_.try_emplace(id, false);
+  const model::Process* process = is_new ? context_.model.find(id) : nullptr;
+  if (process != nullptr) {
+    const model::MemoryTrend trend = model::memory_trend(*process, context_.model.options());
+    entry->second = trend.covers_window && trend.significant && trend.goes_on &&
+                    trend.growth_bytes >= static_cast<double>(context_.thresholds.memory_growth_bytes);
+  }
+  return entry->second;
+}
+
 void judge_memory(const Context& context, Kind kind, std::vector<Verdict>& verdicts)
 {
   for (const auto& [id, process] : context.model.processes()) {

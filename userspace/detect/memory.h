@@ -7,6 +7,7 @@
 // says which share of the growth came with reads of which socket; the process must have gone on growing meanwhile.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 
@@ -33,6 +34,17 @@ struct MemoryGrowth {
 // that still have to be attributed come along marked as such, once for both kinds.
 void judge_memory(const Context& context, Kind kind, std::vector<Verdict>& verdicts);
 MemoryGrowth memory_growth_of(const Context& context, const model::Process& process);
+
+// Whose memory grows as a suspect's does; each is judged once.
+class FillingProcesses {
+ public:
+  explicit FillingProcesses(const Context& context) : context_(context) {}
+  bool contains(model::ProcessId id);
+
+ private:
+  const Context& context_;
+  std::map<model::ProcessId, bool> known_;
+};
 
 // The lines, evidence and thresholds that both kinds carry.
 void describe_memory(const Context& context, const MemoryGrowth& growth, Finding& finding);

@@ -4,6 +4,9 @@
 // Needs: a send queue whose oldest byte is older than --lag as the median over --hold, and a connection that the peer's
 // receive window held back for at least --rwnd-share of that time. One alone is normal: a download into a compressor is
 // window-limited (nginx: 58-73 % of the time, 60 ms behind), and a lossy path is behind without any window being shut.
+// Critical is ten times --lag where it gets worse: the peer has taken nothing for as long, or this program's memory fills with
+// what it sends. A peer that takes a steady rate of a source that could send more is as late as two buffers are deep, for ever.
+// A peer that does not even answer probes of its window is dead-peer's.
 // When the reader is on this host as well it has its own finding, which is the guilty one: this one, which points to it, waits
 // for it, but for no longer than the judgement of a reader can take (--stall).
 #include "detect/remote_slow_reader.h"
@@ -13,6 +16,8 @@
 #include <algorithm>
 
 #include "base/units.h"
+#include "detect/dead_peer.h"
+#include "detect/memory.h"
 #include "model/statistics.h"
 
 namespace laggard::detect {
@@ -39,6 +44,12 @@ Look look_at(const model::Connection& connection)
   return look;
 }
 
+bool gets_worse(const Context& context, const model::Connection& connection, FillingProcesses& filling)
+{
+  return context.now() - connection.send().last_consumed() >= context.thresholds.lag * 10 ||
+         filling.contains(connection.process());
+}
+
 bool reader_is_being_judged(const Context& context, const model::Connection& sender)
 {
   const model::Connection* reader = context.model.peer_of(sender);
@@ -53,9 +64,11 @@ bool reader_is_being_judged(const Context& context, const model::Connection& sen
 void judge_remote_slow_reader(const Context& context, std::vector<Verdict>& verdicts)
 {
   const Thresholds& limits = context.thresholds;
+  FillingProcesses filling{context};
   for (const auto& [cookie, connection] : context.model.connections()) {
     const model::SocketSample& sample = connection.latest();
-    if (sample.transport != model::Transport::Tcp || !sample.has_file || connection.send_history().size() < 2)
+    if (sample.transport != model::Transport::Tcp || !sample.has_file || connection.send_history().size() < 2 ||
+        is_unanswered(sample))
       continue;
     const Look look = look_at(connection);
     const int divisor = context.is_open(Kind::RemoteSlowReader, cookie) ? 2 : 1;
@@ -69,7 +82,8 @@ void judge_remote_slow_reader(const Context& context, std::vector<Verdict>& verd
         .since_is_lower_bound = sample.older_than_observer && connection.sending_since() == connection.first_seen(),
         .ripe = connection.sending_since() + limits.hold + (waits ? limits.stall : Duration{}),
         .weight = look.median_lag_seconds,
-        .severity = look.median_lag_seconds >= seconds(limits.lag * 10) ? Severity::Critical : Severity::Warning,
+        .severity = look.median_lag_seconds >= seconds(limits.lag * 10) && gets_worse(context, connection, filling) ? Severity::Critical
+                                                                                                            : Severity::Warning,
     });
   }
 }

@@ -91,8 +91,8 @@ struct Since {
   MonoTime time;
   bool is_lower_bound = false;
 };
-// Verdicts about all TCP sockets in `state` that a process holds. `since` says when the clock of one last started.
-void judge_half_closed(const Context& context, Kind kind, model::TcpState state, Duration threshold,
+// Verdicts about all sockets of which `is_left` is true. `since` says when the clock of one last started.
+void judge_half_closed(const Context& context, Kind kind, bool (*is_left)(const model::SocketSample&), Duration threshold,
                        Since (*since)(const model::Connection&), std::vector<Verdict>& verdicts);
 // "at least 3 min"
 std::string half_closed_age(const Context& context, Since since);

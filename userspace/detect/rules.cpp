@@ -7,6 +7,7 @@
 #include "detect/accept_backlog.h"
 #include "detect/close_wait.h"
 #include "detect/connection_leak.h"
+#include "detect/dead_peer.h"
 #include "detect/fin_wait_2.h"
 #include "detect/heap_growth.h"
 #include "detect/remote_slow_reader.h"
@@ -19,11 +20,21 @@
 
 namespace laggard::detect {
 
+model::ModelOptions model_options(const Thresholds& thresholds)
+{
+  return {.window = thresholds.hold,
+          .lag = thresholds.lag,
+          .late_window = thresholds.late_window,
+          .drop_window = thresholds.drop_window,
+          .memory_window = thresholds.memory_window,
+          .idle = thresholds.idle};
+}
+
 std::span<const Rule> rules()
 {
   static constexpr std::array kRules = {kSlowReader, kStalledReader, kUserSpaceBuffering, kCloseWait, kFinWait2,
                                          kUdpReceiveOverflow, kRemoteSlowReader, kAcceptBacklog, kConnectionLeak,
-                                         kHeapGrowth, kUnpairedOperations};
+                                         kHeapGrowth, kUnpairedOperations, kDeadPeer};
   return kRules;
 }
 
@@ -42,6 +53,7 @@ std::uint32_t subject_tag(const Subject& subject)
   mix(subject.kind);
   mix(subject.netns);
   mix(subject.transport);
+  mix(subject.server_side);
   mix(subject.endpoint.address.bytes);
   mix(subject.endpoint.port);
   hash = model::hash_bytes(subject.pair.data(), subject.pair.size(), hash);
@@ -83,12 +95,12 @@ Lag lag_of(const model::Model& model, const model::Connection& connection)
   return lag;
 }
 
-void judge_half_closed(const Context& context, Kind kind, model::TcpState state, Duration threshold,
+void judge_half_closed(const Context& context, Kind kind, bool (*is_left)(const model::SocketSample&), Duration threshold,
                        Since (*since_of)(const model::Connection&), std::vector<Verdict>& verdicts)
 {
   for (const auto& [cookie, connection] : context.model.connections()) {
     const model::SocketSample& sample = connection.latest();
-    if (sample.transport != model::Transport::Tcp || sample.state != state || !sample.has_file)
+    if (sample.transport != model::Transport::Tcp || !is_left(sample))
       continue;
     const Since since = since_of(connection);
     const Duration age = context.now() - since.time;

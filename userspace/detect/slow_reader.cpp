@@ -1,20 +1,29 @@
 // SPDX-License-Identifier: MIT
-// slow-reader: a TCP reader that does consume, but whose queue stands.
+// slow-reader: a TCP reader that does consume, but too late.
 //
-// Needs: a queue that was not once seen empty for --hold, consumption within --stall, seen in the second half of --hold when
-// the finding opens, and either
-//   (a) lag >= --lag as the median over --hold, what waits at a sender on this host included, or
-//   (b) small bites: our window was shut after at least half of the reads, and the median read is at most --bite and at
-//       most 1/8 of what typically waits. (A Qt client with a bounded buffer: 12-byte reads, 20 ms of lag, the rest of
-//       the backlog waits at the sender.)
-// A bulk reader whose queue never empties because it is the bottleneck has neither, and is fine.
+// Needs: consumption within --stall (late in bursts: within --late-window), and one of
+//   (a) a queue that was not once seen empty for --hold, and lag >= --lag as the median over --hold, what waits at a sender on
+//       this host included; consumption was seen in the second half of --hold when the finding opens;
+//   (b) the same queue and small bites: our window was shut after at least half of the reads, and the median read is at most
+//       --bite and at most 1/8 of what typically waits. (A Qt client with a bounded buffer: 12-byte reads, 20 ms of lag, the
+//       rest of the backlog waits at the sender.)
+//   (c) late in bursts: for at least --late-share of the last --late-window the oldest unread byte was older than --lag, however
+//       often the queue is emptied in between (a loop that blocks for 4 s and then drains everything). Where three connections
+//       of the process are late together, four fifths of that share are enough.
+// What a read left behind, with nothing come since, does not count: see stalled-reader.
+// A bulk reader whose queue never empties because it is the bottleneck has none of these, and is fine.
+// Critical is ten times --lag where it gets worse: what waits takes longer and longer to read, or fills the sender's memory. A
+// reader that takes a steady rate of a source that could send more (curl --limit-rate, a player) is as late as two buffers are
+// deep, for ever, and loses nothing.
 #include "detect/slow_reader.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 
 #include "base/units.h"
+#include "detect/memory.h"
 #include "model/statistics.h"
 
 namespace laggard::detect {
@@ -33,13 +42,20 @@ struct Look {
   std::uint64_t arrived_bytes = 0;
 };
 
+constexpr int kMovesOfAReader = 3;      // within the window: it takes what it left behind before
+constexpr std::size_t kLateTogether = 3;
+constexpr double kShareTogether = 0.8;  // of --late-share
+constexpr double kWorse = 1.5;          // times as long to read what waits as a half window before
+
 Look look_at(const Context& context, const model::Connection& connection)
 {
   Look look;
   const auto& history = connection.history();
+  look.lag = lag_of(context.model, connection);
+  if (history.empty())
+    return look;
   const model::SocketSample& first = history.front();
   const model::SocketSample& last = history.back();
-  look.lag = lag_of(context.model, connection);
   std::vector<double> lags = connection.lags_in_history();
   if (const model::Connection* sender = context.model.peer_of(connection))
     for (std::size_t i = 0; i < lags.size(); i++)
@@ -72,42 +88,118 @@ bool takes_small_bites(const Look& look, std::uint64_t bite_bytes, double closed
          static_cast<double>(look.reads.p50_bytes) <= look.typical_unread_bytes / 8;
 }
 
+// How long it takes to read the most that waited, at the pace of that time; 0 where nothing was read.
+double seconds_to_read(std::span<const model::Lateness::Look> looks)
+{
+  std::uint32_t most = 0;
+  for (const model::Lateness::Look& look : looks)
+    most = std::max(most, look.unread_bytes);
+  const std::uint32_t taken = looks.back().copied_seq - looks.front().copied_seq;
+  return taken > 0 ? most / (taken / std::max(seconds(looks.back().time - looks.front().time), 1e-3)) : 0;
+}
+
+bool gets_worse(const Context& context, const model::Connection& connection, FillingProcesses& filling)
+{
+  const std::span looks{connection.lateness().looks()};
+  // Less than that is the filling of two buffers.
+  if (looks.size() >= 4 && looks.back().time - looks.front().time >= context.thresholds.late_window * 2 / 3) {
+    const double before = seconds_to_read(looks.first(looks.size() / 2 + 1));
+    const double now = seconds_to_read(looks.subspan(looks.size() / 2));
+    if (before > 0 && (now == 0 || now >= before * kWorse))
+      return true;
+  }
+  const model::Connection* sender = context.model.peer_of(connection);
+  return sender != nullptr && filling.contains(sender->process());
+}
+
+bool is_late(const Context& context, const model::Connection& connection, double part)
+{
+  const Thresholds& limits = context.thresholds;
+  return connection.lateness().share(context.now(), limits.late_window) >= limits.late_share * part;
+}
+
 }  // namespace
 
 void judge_slow_reader(const Context& context, std::vector<Verdict>& verdicts)
 {
   const Thresholds& limits = context.thresholds;
+  FillingProcesses filling{context};
+  std::map<model::ProcessId, std::size_t> late_together;
+  for (const auto& [cookie, connection] : context.model.connections())
+    if (is_late(context, connection, kShareTogether))
+      late_together[connection.process()]++;
+
   for (const auto& [cookie, connection] : context.model.connections()) {
     const model::SocketSample& sample = connection.latest();
-    if (sample.transport != model::Transport::Tcp || !sample.has_file || connection.history().size() < 2 ||
-        !known(connection.standing_since()))
-      continue;
-    if (connection.receive().last_consumed() == connection.first_seen() ||
-        context.now() - connection.receive().last_consumed() >= limits.stall)
+    if (sample.transport != model::Transport::Tcp || !sample.has_file)
       continue;
     // One incident, one finding: what stalled and takes a little now and then is still stalled.
-    if (context.is_open(Kind::StalledReader, cookie))
+    const MonoTime consumed = connection.receive().last_consumed();
+    if (consumed == connection.first_seen() || context.is_open(Kind::StalledReader, cookie))
+      continue;
+    if (sample.is_leftover() && connection.moves_in_history() < kMovesOfAReader)
       continue;
     const bool open = context.is_open(Kind::SlowReader, cookie);
+    const auto together = late_together.find(connection.process());
+    const bool many = together != late_together.end() && together->second >= kLateTogether;
+    const bool late = is_late(context, connection, open ? 0.5 : many ? kShareTogether : 1) &&
+                      context.now() - consumed < std::max(limits.stall, limits.late_window / 2);
+    const bool stands = connection.history().size() >= 2 && known(connection.standing_since()) &&
+                        context.now() - consumed < limits.stall;
+    if (!late && !stands)
+      continue;
     const Look look = look_at(context, connection);
-    if (!lags(look, open ? limits.lag / 2 : limits.lag) &&
-        !takes_small_bites(look, limits.bite_bytes, open ? 0.25 : 0.5))
+    const bool lags_all_along = stands && (lags(look, open ? limits.lag / 2 : limits.lag) ||
+                                           takes_small_bites(look, limits.bite_bytes, open ? 0.25 : 0.5));
+    if (!late && !lags_all_along)
       continue;
     // What lags for most of the window and consumed within its second half did so while it lagged. A reader that kept up and
     // has stopped did not: if it stays like that it is stalled, and nothing else.
-    const bool consumes = context.now() - connection.receive().last_consumed() <= limits.hold / 2;
+    const bool consumes = context.now() - consumed <= limits.hold / 2;
     const MonoTime held = connection.standing_since() + limits.hold;
+    const MonoTime since = lags_all_along ? connection.standing_since() : connection.lateness().looks().front().time;
+    const bool critical = look.lag.total() >= limits.lag * 10 && gets_worse(context, connection, filling);
     verdicts.push_back({
         .subject = connection_subject(Kind::SlowReader, context.model, connection),
         .cookie = cookie,
-        .since = connection.standing_since(),
-        .since_is_lower_bound = sample.older_than_observer && connection.standing_since() == connection.first_seen(),
-        .ripe = consumes ? held : std::max(held, context.now() + context.model.interval()),
-        .weight = look.median_lag_seconds,
-        .severity = lags(look, limits.lag * 10) ? Severity::Critical : Severity::Warning,
+        .since = since,
+        .since_is_lower_bound = sample.older_than_observer && since == connection.first_seen(),
+        .ripe = late       ? context.now()
+                : consumes ? held
+                           : std::max(held, context.now() + context.model.interval()),
+        .weight = std::max(look.median_lag_seconds, seconds(connection.receive().lag(context.now()))),
+        .severity = critical ? Severity::Critical : Severity::Warning,
     });
   }
 }
+
+namespace {
+
+void describe_late_in_bursts(const Context& context, std::span<const Verdict> members, const model::Connection& connection,
+                             Finding& finding)
+{
+  const Thresholds& limits = context.thresholds;
+  const model::SocketSample& sample = connection.latest();
+  const double share = connection.lateness().share(context.now(), limits.late_window);
+  const std::uint32_t taken =
+      connection.lateness().looks().empty() ? 0 : connection.lateness().looks().back().copied_seq - connection.lateness().looks().front().copied_seq;
+  finding.message = fmt::format("reads in bursts: for {} of the last {} the oldest byte waited for more than {}{}",
+                                format_percent(share), format_duration(limits.late_window), format_duration(limits.lag),
+                                members.size() >= kLateTogether ? fmt::format(", on {} connections alike", members.size()) : "");
+  finding.details.push_back(finding.message);
+  finding.details.push_back(fmt::format("it takes everything and then nothing for a while: {} unread now, {} taken in that time",
+                                        format_bytes(sample.unread_bytes), format_bytes(taken)));
+  finding.advice = "what blocks the loop that reads these connections? Move it to a thread, or do it in smaller steps";
+  describe_queue(sample, finding);
+  finding.evidence.push_back({"lag_seconds", seconds(connection.receive().lag(context.now()))});
+  if (known(sample.last_read))
+    finding.evidence.push_back({"last_read_seconds", seconds(context.now() - sample.last_read)});
+  finding.thresholds.push_back({"late_share_ratio", limits.late_share});
+  finding.thresholds.push_back({"late_window_seconds", seconds(limits.late_window)});
+  finding.thresholds.push_back({"lag_seconds", seconds(limits.lag)});
+}
+
+}  // namespace
 
 void describe_slow_reader(const Context& context, std::span<const Verdict> members, Finding& finding)
 {
@@ -118,6 +210,12 @@ void describe_slow_reader(const Context& context, std::span<const Verdict> membe
   const double reads_per_second = static_cast<double>(look.reads.reads) / span;
   const double consumed_per_second = static_cast<double>(look.consumed_bytes) / span;
   const bool by_lag = lags(look, context.thresholds.lag / 2);
+  const double late_share = connection.lateness().share(context.now(), context.thresholds.late_window);
+  finding.evidence.push_back({"late_ratio", late_share});
+  if (connection.history().size() < 2 || (!by_lag && late_share >= context.thresholds.late_share / 2)) {
+    describe_late_in_bursts(context, members, connection, finding);
+    return;
+  }
 
   finding.message = fmt::format("reads {}/s of {} and is {} behind with {} unread",
                                 format_count(reads_per_second), format_bytes(static_cast<double>(look.reads.p50_bytes)),
@@ -143,6 +241,8 @@ void describe_slow_reader(const Context& context, std::span<const Verdict> membe
                                  format_bytes(look.typical_unread_bytes));
   else
     finding.advice = "the program takes large blocks but too seldom: look at what it does between two reads";
+  if (by_lag && finding.severity == Severity::Warning && look.lag.total() >= context.thresholds.lag * 10)
+    finding.advice = "steady and getting no worse, as a deliberate limit looks (--limit-rate, --bwlimit, a player); else: " + finding.advice;
 
   describe_queue(sample, finding);
   auto& evidence = finding.evidence;

@@ -3,6 +3,9 @@
 //
 // Needs: the oldest unconsumed byte (UDP: datagram) is at least --stall old, and nothing was consumed for --stall. Both
 // count from what was seen: the arrival after a long idle time starts at 0, and splice consumes without a read.
+// What a read left behind that could have taken it, with nothing come since, is a leftover: the peer waits for an answer, not
+// for a reader (a worker that reads all but 8 bytes of a request and is at work on it). It counts after --leftover, or where the
+// reader is idle: a process of one thread that sleeps in epoll_wait(), with this socket in an epoll set that has told of it.
 // A socket that no process holds (not yet accepted, or orphaned) has no reader that could stall.
 #include "detect/stalled_reader.h"
 
@@ -17,6 +20,13 @@ namespace laggard::detect {
 namespace {
 
 constexpr int kMovesOfAReader = 3;  // within the window: from then on it is slow at worst
+
+bool reader_is_idle(const Context& context, const model::Connection& connection)
+{
+  const model::Process* reader = context.model.find_tgid(connection.latest().reader_tgid);
+  return connection.latest().in_epoll && reader != nullptr && reader->latest().threads == 1 && known(reader->waits_since()) &&
+         context.now() - reader->waits_since() >= context.thresholds.stall;
+}
 
 }  // namespace
 
@@ -33,6 +43,7 @@ void judge_stalled_reader(const Context& context, std::vector<Verdict>& verdicts
     if (context.is_open(Kind::StalledReader, cookie) &&
         (receive.lag(context.now()) < stall / 2 || connection.moves_in_history() >= kMovesOfAReader))
       continue;
+    const bool is_worked_on = sample.is_leftover() && !reader_is_idle(context, connection);
     // TCP drops are retransmitted; a datagram is lost for good.
     const bool loses_data = sample.transport == model::Transport::Udp && connection.recent_drops() > 0;
     verdicts.push_back({
@@ -40,7 +51,7 @@ void judge_stalled_reader(const Context& context, std::vector<Verdict>& verdicts
         .cookie = cookie,
         .since = receive.oldest(),
         .since_is_lower_bound = receive.is_lower_bound(),
-        .ripe = idle_since + stall,
+        .ripe = idle_since + (is_worked_on ? std::max(stall, context.thresholds.leftover) : stall),
         .weight = seconds(receive.lag(context.now())),
         .severity = loses_data || context.now() - idle_since >= stall * 10 ? Severity::Critical : Severity::Warning,
     });
@@ -70,11 +81,16 @@ void describe_stalled_reader(const Context& context, std::span<const Verdict> me
                                        : std::string{}) +
                             fmt::format("; the queue holds {} of {} kernel memory", format_bytes(sample.rmem_bytes),
                                         format_bytes(sample.rcvbuf_bytes)));
+  if (sample.is_leftover())
+    finding.details.push_back(reader_is_idle(context, connection)
+                                  ? "the last read left these bytes; the reader sleeps in epoll_wait and is not told of them again"
+                                  : "the last read left these bytes, and nothing has come since");
   if (!udp && sample.rcv_window_left < std::max(sample.rcv_mss, 1U))
     finding.details.push_back("our window is shut: the sender cannot send any more");
   if (udp && connection.recent_drops() > 0)
     finding.details.push_back(fmt::format("{} datagrams dropped at this socket: data is being lost", sample.drops));
-  finding.advice = "the program has stopped reading this socket: look where its reading thread waits, or close the socket";
+  finding.advice = sample.is_leftover() ? "the program did not take all that was there: read until EAGAIN, or until the end of the message"
+                                        : "the program has stopped reading this socket: look where its reading thread waits, or close the socket";
 
   describe_queue(sample, finding);
   auto& evidence = finding.evidence;
@@ -83,6 +99,8 @@ void describe_stalled_reader(const Context& context, std::span<const Verdict> me
   evidence.push_back({"drops_total", sample.drops});
   if (ever_read)
     evidence.push_back({"last_read_seconds", seconds(context.now() - sample.last_read)});
+  if (sample.is_leftover())
+    finding.thresholds.push_back({"leftover_seconds", seconds(context.thresholds.leftover)});
   finding.thresholds.push_back({"stall_seconds", seconds(context.thresholds.stall)});
 }
 

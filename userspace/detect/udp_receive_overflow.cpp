@@ -2,7 +2,9 @@
 // udp-receive-overflow: datagrams arrive at a socket that has no room for them.
 //
 // Needs: receive drops in at least 3 of the last 5 looks, or of all that arrived over --hold at least --drop-share, lost at
-// moments that are half of --hold apart. A reader that was held up once loses a burst, at one look or at two: no finding.
+// moments that are half of --hold apart, or as large a share of all that arrived over --drop-window, lost in at least two bursts
+// (half of --hold apart): a receiver that flushes for a second every ten. A reader that was held up once loses one burst: no
+// finding. The last kind stays open for twice the longest pause between two bursts.
 // What the socket had lost before we first saw it says nothing.
 #include "detect/udp_receive_overflow.h"
 
@@ -50,6 +52,15 @@ Losses losses_of(const model::Connection& connection)
   return losses;
 }
 
+constexpr std::size_t kBursts = 2;
+
+bool loses_in_bursts(const Context& context, const model::Connection& connection)
+{
+  const model::LossHistory& losses = connection.losses();
+  return losses.bursts().size() >= kBursts && losses.share(context.thresholds.drop_window) >= context.thresholds.drop_share &&
+         context.now() - losses.bursts().back().end <= losses.longest_pause() * 2;
+}
+
 }  // namespace
 
 void judge_udp_receive_overflow(const Context& context, std::vector<Verdict>& verdicts)
@@ -57,7 +68,8 @@ void judge_udp_receive_overflow(const Context& context, std::vector<Verdict>& ve
   const Thresholds& limits = context.thresholds;
   for (const auto& [cookie, connection] : context.model.connections()) {
     const model::SocketSample& sample = connection.latest();
-    if (sample.transport != model::Transport::Udp || !sample.has_file || connection.drop_history().empty())
+    if (sample.transport != model::Transport::Udp || !sample.has_file ||
+        (connection.drop_history().empty() && connection.losses().empty()))
       continue;
     const Losses losses = losses_of(connection);
     const bool keeps_losing = losses.recent_looks >= kLooksWithDrops;
@@ -67,15 +79,16 @@ void judge_udp_receive_overflow(const Context& context, std::vector<Verdict>& ve
     // The next loss may be the one that counts, and it may be the last one for a while: who holds the socket must be known
     // by then.
     const bool soon = losses.recent_looks == kLooksWithDrops - 1;
-    const bool found = keeps_losing || loses_a_share || still_loses;
+    const bool in_bursts = loses_in_bursts(context, connection);
+    const bool found = keeps_losing || loses_a_share || still_loses || in_bursts;
     if (!found && !soon)
       continue;
     verdicts.push_back({
         .subject = connection_subject(Kind::UdpReceiveOverflow, context.model, connection),
         .cookie = cookie,
-        .since = losses.first,
+        .since = in_bursts ? connection.losses().bursts().front().begin : losses.first,
         .ripe = found ? context.now() : context.now() + context.model.interval(),
-        .weight = losses.per_second(),
+        .weight = in_bursts ? connection.losses().share(limits.drop_window) : losses.per_second(),
         .severity = Severity::Critical,  // nobody sends a datagram again
     });
   }
@@ -86,6 +99,24 @@ void describe_udp_receive_overflow(const Context& context, std::span<const Verdi
   const model::Connection& connection = *context.model.find(members.front().cookie);
   const model::SocketSample& sample = connection.latest();
   const Losses losses = losses_of(connection);
+
+  if (loses_in_bursts(context, connection) && losses.recent_looks < kLooksWithDrops) {
+    const model::LossHistory& bursts = connection.losses();
+    const double share = bursts.share(context.thresholds.drop_window);
+    finding.message = fmt::format("loses datagrams in bursts, {} of what arrives within {}: its receive buffer of {} is full at times",
+                                  format_percent(share), format_duration(context.thresholds.drop_window),
+                                  format_bytes(sample.rcvbuf_bytes));
+    finding.details.push_back(fmt::format("{} lost in {} bursts within {}, {} since the socket exists", bursts.dropped(),
+                                          bursts.bursts().size(), format_duration(bursts.span()), sample.drops));
+    finding.advice = "the program stops reading now and then: let another thread read, or set SO_RCVBUF to what comes in that time";
+    describe_queue(sample, finding);
+    finding.evidence.push_back({"drops_total", sample.drops});
+    finding.evidence.push_back({"drops_ratio", share});
+    finding.evidence.push_back({"drop_bursts", std::uint64_t{bursts.bursts().size()}});
+    finding.thresholds.push_back({"drop_window_seconds", seconds(context.thresholds.drop_window)});
+    finding.thresholds.push_back({"drop_share_ratio", context.thresholds.drop_share});
+    return;
+  }
 
   finding.message = fmt::format("loses {} datagrams a second, {} of what arrives: its receive buffer of {} is full",
                                 format_count(losses.per_second()), format_percent(losses.share()),

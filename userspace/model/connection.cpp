@@ -3,32 +3,17 @@
 
 #include <algorithm>
 
+#include "model/history.h"
+
 namespace laggard::model {
 namespace {
 
-// A window is kept as at most this many looks; short intervals are thinned.
-constexpr int kLooksPerWindow = 10;
 constexpr std::size_t kDropLooks = 6;  // five intervals, however long they are
 
-// The newest look is always there; the one before it goes if the two are closer than the window needs.
-template <class Look>
-void remember(std::vector<Look>& history, const Look& look, Duration window, std::size_t least)
+// What somebody should take: a process has it, and it is no leftover.
+bool waits_for_a_reader(const SocketSample& sample)
 {
-  const std::size_t n = history.size();
-  if (n >= 2 && history[n - 1].time - history[n - 2].time < window / kLooksPerWindow)
-    history.pop_back();
-  history.push_back(look);
-  std::size_t old = 0;
-  while (history.size() - old > least && history[old + 1].time <= look.time - window)
-    old++;
-  history.erase(history.begin(), history.begin() + static_cast<std::ptrdiff_t>(old));
-}
-
-// Gives the memory back: clear() would keep it.
-template <class Look>
-void forget(std::vector<Look>& history)
-{
-  std::vector<Look>{}.swap(history);
+  return sample.transport == Transport::Tcp && sample.has_file && sample.unread_bytes > 0 && !sample.is_leftover();
 }
 
 }  // namespace
@@ -50,7 +35,7 @@ void Connection::look(const SocketSample& sample, const ModelOptions& options)
     marks_.fill({sample.time, sample.read_bytes, sample.drops});
   }
   const bool older = sample.older_than_observer;
-  receive_.observe(sample.time, sample.rcv_nxt, sample.copied_seq, sample.last_arrival, older);
+  observe_receive(sample, options);
   send_.observe(sample.time, sample.write_seq, sample.snd_una, {}, older);
 
   if (proves_emptiness(sample)) {
@@ -84,6 +69,33 @@ void Connection::look(const SocketSample& sample, const ModelOptions& options)
   latest_ = sample;
 }
 
+void Connection::observe_receive(const SocketSample& sample, const ModelOptions& options)
+{
+  QueueStep step{.begin = latest_.time, .end = sample.time, .unread_bytes = sample.unread_bytes, .copied_seq = sample.copied_seq};
+  if (waits_for_a_reader(latest_))
+    step.oldest_before = receive_.oldest();
+  const bool consumed = known(latest_.time) && sample.copied_seq != latest_.copied_seq;
+  if (consumed)  // splice leaves no time
+    step.consumed = sample.last_read > step.begin && sample.last_read <= step.end ? sample.last_read : step.end;
+
+  receive_.observe(sample.time, sample.rcv_nxt, sample.copied_seq, sample.last_arrival, sample.older_than_observer);
+  // In an accept queue it was the backlog that waited.
+  if (latest_.unaccepted && !sample.unaccepted) {
+    receive_.restart(sample.time);
+    standing_since_ = {};
+    history_.clear();
+    lags_.clear();
+  }
+  // More came after a leftover: the reader is asked for since then.
+  if (!consumed && latest_.is_leftover() && !sample.is_leftover())
+    receive_.restart(std::clamp(sample.last_arrival, latest_.time, sample.time));
+
+  if (waits_for_a_reader(sample))
+    step.oldest_after = receive_.oldest();
+  if (known(step.begin))
+    lateness_.observe(step, options.lag, options.late_window);
+}
+
 void Connection::observe(const SocketSample& sample, const ModelOptions& options)
 {
   look(sample, options);
@@ -101,10 +113,12 @@ void Connection::observe_absence(MonoTime now, const ModelOptions& options)
   absences_++;
 }
 
-bool Connection::may_lose_again(const ModelOptions& options) const
+bool Connection::outlives_absence(const ModelOptions& options) const
 {
-  return latest_.transport == Transport::Udp && latest_.drops > 0 &&
-         (absences_ < kDropLooks || latest_.time - last_shown_ < options.window);
+  if (latest_.transport == Transport::Tcp)
+    return !lateness_.looks().empty();
+  return latest_.drops > 0 &&
+         (!losses_.empty() || absences_ < kDropLooks || latest_.time - last_shown_ < options.window);
 }
 
 void Connection::end_tick(const ModelOptions& options)
@@ -119,6 +133,9 @@ void Connection::end_tick(const ModelOptions& options)
 
   const DropLook look{latest_.time, latest_.drops, latest_.rcv_nxt,
                       listener && latest_.ack_backlog >= std::max(latest_.max_ack_backlog, 1U)};
+  if (latest_.transport == Transport::Udp && known(last_look_.time))
+    losses_.observe({last_look_.time, last_look_.drops, last_look_.arrived}, {look.time, look.drops, look.arrived},
+                    options.window / 2, options.drop_window);
   if (latest_.transport == Transport::Udp || listener) {
     // What was dropped before the first look may have been dropped years ago.
     if (drop_history_.empty() && known(last_look_.time) && look.drops != last_look_.drops)

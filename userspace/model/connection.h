@@ -7,6 +7,8 @@
 #include <optional>
 #include <vector>
 
+#include "model/lateness.h"
+#include "model/losses.h"
 #include "model/stream_age.h"
 #include "model/tick.h"
 
@@ -14,6 +16,9 @@ namespace laggard::model {
 
 struct ModelOptions {
   Duration window = std::chrono::seconds(5);         // how far back the standing queue's history goes: --hold
+  Duration lag = std::chrono::seconds(1);            // late is older than this: --lag
+  Duration late_window = std::chrono::seconds(30);   // how far back lateness goes: --late-window
+  Duration drop_window = std::chrono::seconds(60);   // how far back bursts of loss go: --drop-window
   Duration memory_window = std::chrono::seconds(30); // the same for memory
   Duration idle = std::chrono::seconds(30);          // unused from then on; how far back pools are remembered: --idle
   std::size_t max_connections = 200'000;             // beyond it new ones are refused, and counted
@@ -39,10 +44,10 @@ class Connection {
   // `sample` must not be older than the last one.
   void observe(const SocketSample& sample, const ModelOptions& options);
 
-  // UDP: a sweep did not show it, so it is not read, has lost nothing since it was shown, and its queue is empty.
+  // A sweep did not show it, so it is not read, has lost nothing since it was shown, and its queue is empty.
   void observe_absence(MonoTime now, const ModelOptions& options);
-  // UDP: it has lost datagrams and was shown so lately that what it loses next belongs to the same trouble.
-  bool may_lose_again(const ModelOptions& options) const;
+  // It has lost datagrams or was late, so lately that what comes next belongs to the same trouble.
+  bool outlives_absence(const ModelOptions& options) const;
   bool is_absent() const { return absences_ > 0; }
 
   const SocketSample& latest() const { return latest_; }
@@ -67,6 +72,10 @@ class Connection {
   // Looks of the window, the last one before it, and at least the last five intervals. Empty where nothing was dropped lately:
   // most sockets never drop, and pay nothing.
   const std::vector<DropLook>& drop_history() const { return drop_history_; }
+  // UDP: the same over ModelOptions::drop_window.
+  const LossHistory& losses() const { return losses_; }
+  // TCP, of what a process has: see there. What a read left behind does not count (SocketSample::is_leftover).
+  const Lateness& lateness() const { return lateness_; }
   // Looks of the window and the last one before it, since `sending_since`, when bytes were first seen that the peer had not
   // taken. Empty where it took all of them for a window.
   const std::vector<SendLook>& send_history() const { return send_history_; }
@@ -97,6 +106,7 @@ class Connection {
     std::uint64_t drops = 0;
   };
   void look(const SocketSample& sample, const ModelOptions& options);
+  void observe_receive(const SocketSample& sample, const ModelOptions& options);
   bool proves_emptiness(const SocketSample& sample) const;
 
   SocketSample latest_;
@@ -112,6 +122,8 @@ class Connection {
   MonoTime last_shown_;
   std::size_t absences_ = 0;  // since then
   std::vector<DropLook> drop_history_;
+  LossHistory losses_;
+  Lateness lateness_;
   std::vector<SendLook> send_history_;
   MonoTime sending_since_;
   MonoTime backlog_since_;

@@ -79,10 +79,10 @@ void Model::apply_sockets(const Tick& tick)
     if (sample.time >= known->second.latest().time)
       known->second.observe(sample, options_);
   }
-  // One that loses its datagrams in bursts is shown when they come, and drained and not shown in between.
+  // One that loses its datagrams or is late in bursts is shown when they come, and drained and not shown in between.
   if (tick.swept)
     for (auto& [cookie, connection] : connections_)
-      if (connection.may_lose_again(options_) && present.insert(cookie).second)
+      if (connection.outlives_absence(options_) && present.insert(cookie).second)
         connection.observe_absence(now_, options_);
   for (auto& [cookie, connection] : connections_)
     connection.end_tick(options_);
@@ -98,11 +98,21 @@ void Model::apply_sockets(const Tick& tick)
 void Model::apply_pools(const Tick& tick)
 {
   for (std::uint64_t cookie : tick.gone)
-    pools_.forget(cookie);
-  if (tick.looked_at_pools)
-    evicted_ += pools_.replace(tick.pooled, now_, options_, [this](const PooledSample& sample) {
-      return !sample.connected && listeners_.contains({sample.netns, sample.tuple.local.port});
-    });
+    pools_.forget(cookie, options_);
+  if (!tick.looked_at_pools)
+    return;
+  evicted_ += pools_.replace(tick.pooled, now_, options_,
+                             {.is_server =
+                                  [this](const PooledSample& sample) {
+                                    return !sample.connected && listeners_.contains({sample.netns, sample.tuple.local.port});
+                                  },
+                              .is_busy =
+                                  [this](std::uint64_t cookie) {
+                                    const Connection* connection = find(cookie);
+                                    return connection != nullptr && connection->latest().has_file &&
+                                           (connection->latest().transport == Transport::Udp ||
+                                            connection->latest().state == TcpState::Established);
+                                  }});
 }
 
 void Model::apply_holders(const Tick& tick)

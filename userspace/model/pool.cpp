@@ -3,59 +3,136 @@
 
 #include <algorithm>
 
+#include "model/history.h"
+
 namespace laggard::model {
 namespace {
 
-constexpr int kLooksPerIdle = 12;  // twice as many as the live source makes: only a recording with other options has more
+constexpr int kIdlesKept = 3;
+// Twice as many for an idle time as the live source makes: only a recording with other options has more.
+constexpr int kLooksPerIdle = 12;
 constexpr std::size_t kFewestLooks = 4;  // three intervals, however long they are
+constexpr int kSilence = 3;  // a third of the idle time: a pause between two answers is shorter, or not worth a finding
+
+void add_look(std::vector<PoolLook>& looks, const PoolLook& look, Duration idle)
+{
+  const std::size_t n = looks.size();
+  if (n >= 2 && looks[n - 1].time - looks[n - 2].time < idle / kLooksPerIdle)
+    looks.pop_back();
+  looks.push_back(look);
+  std::size_t old = 0;
+  while (looks.size() - old > kFewestLooks && looks[old + 1].time <= look.time - idle * kIdlesKept)
+    old++;
+  looks.erase(looks.begin(), looks.begin() + static_cast<std::ptrdiff_t>(old));
+}
+
+Role role_of_sample(const PooledSample& sample, const Pools::Elsewhere& elsewhere)
+{
+  if (sample.transport == Transport::Udp)
+    return Role::Udp;
+  return sample.accepted || elsewhere.is_server(sample) ? Role::Accepted : Role::Opened;
+}
+
+// Sorted ends of connections that processes of this host opened.
+std::vector<Tuple> opened_here(const std::vector<PooledSample>& samples)
+{
+  std::vector<Tuple> tuples;
+  for (const PooledSample& sample : samples)
+    if (!sample.accepted && sample.transport == Transport::Tcp)
+      tuples.push_back(sample.tuple);
+  std::ranges::sort(tuples);
+  return tuples;
+}
 
 }  // namespace
 
+PoolKey Pools::key_of(const Pooled& member)
+{
+  PoolKey key = role_of(member);
+  key.endpoint = member.role == Role::Accepted ? Endpoint{{}, member.sample.tuple.local.port} : member.sample.tuple.peer;
+  return key;
+}
+
+PoolKey Pools::role_of(const Pooled& member) { return {member.sample.owner, member.sample.netns, member.role, std::nullopt}; }
+
+bool Pools::is_unused(const Pooled& member, const ModelOptions& options) const
+{
+  return member.may_be_forgotten() && looked_ - member.sample.idle_since >= options.idle;
+}
+
+void Pools::leaves(const Pooled& member, const ModelOptions& options)
+{
+  if (!is_unused(member, options))
+    return;
+  for (const PoolKey& key : {key_of(member), role_of(member)})
+    if (const auto history = histories_.find(key); history != histories_.end())
+      history->second.left++;
+}
+
+void Pools::forget(std::uint64_t cookie, const ModelOptions& options)
+{
+  if (const auto member = members_.find(cookie); member != members_.end()) {
+    leaves(member->second, options);
+    members_.erase(member);
+  }
+}
+
 std::uint64_t Pools::replace(const std::vector<PooledSample>& samples, MonoTime now, const ModelOptions& options,
-                             const std::function<bool(const PooledSample&)>& is_server)
+                             const Elsewhere& elsewhere)
 {
   std::uint64_t refused = 0;
-  looked_ = now;
   std::unordered_map<std::uint64_t, Pooled> before;
   std::swap(before, members_);
-  struct Count {
-    std::uint32_t all = 0;
-    std::uint32_t unused = 0;
-  };
-  std::map<PoolKey, Count> counts;
+  const std::vector<Tuple> here = opened_here(samples);
   for (const PooledSample& sample : samples) {
-    if (is_server(sample))
-      continue;
     if (members_.size() >= options.max_connections) {
       refused++;
       continue;
     }
     Pooled member;
-    if (auto old = before.find(sample.cookie); old != before.end())
+    if (const auto old = before.find(sample.cookie); old != before.end()) {
+      const Duration silence = sample.idle_since - old->second.sample.idle_since;
+      if (silence >= options.idle / kSilence) {
+        leaves(old->second, options);
+        old->second.longest_silence = std::max(old->second.longest_silence, silence);
+      }
       member = std::move(old->second);
+      before.erase(old);
+    }
     member.sample = sample;
+    member.role = role_of_sample(sample, elsewhere);
+    member.peer_is_here = member.role == Role::Accepted && std::ranges::binary_search(here, sample.tuple.reversed());
     members_.insert_or_assign(sample.cookie, std::move(member));
-    Count& count = counts[key_of(sample)];
-    count.all++;
-    count.unused += now - sample.idle_since >= options.idle;
   }
-  std::erase_if(histories_, [&](const auto& entry) {
-    const auto count = counts.find(entry.first);
-    return count == counts.end() || count->second.all < 2;
-  });
-  for (const auto& [key, count] : counts) {
-    if (count.all < 2)
+  // The rest has something to do at this moment, or is closed.
+  for (auto& [cookie, member] : before) {
+    const Duration silence = now - member.sample.idle_since;
+    if (silence >= options.idle / kSilence)
+      leaves(member, options);
+    if (!elsewhere.is_busy(cookie))
       continue;
-    std::vector<PoolLook>& history = histories_[key];
-    const std::size_t n = history.size();
-    if (n >= 2 && history[n - 1].time - history[n - 2].time < options.idle / kLooksPerIdle)
-      history.pop_back();
-    history.push_back({now, count.unused});
-    std::size_t old = 0;
-    while (history.size() - old > kFewestLooks && history[old + 1].time <= now - options.idle * 3 / 2)
-      old++;
-    history.erase(history.begin(), history.begin() + static_cast<std::ptrdiff_t>(old));
+    if (silence >= options.idle / kSilence)
+      member.longest_silence = std::max(member.longest_silence, silence);
+    member.sample.idle_since = now;
+    members_.insert_or_assign(cookie, std::move(member));
   }
+
+  looked_ = now;
+  for (auto& [key, history] : histories_)
+    history.members = history.in_use = 0, history.longest_silence = {};
+  std::map<PoolKey, std::uint32_t> unused;
+  for (const auto& [cookie, member] : members_)
+    for (const PoolKey& key : {key_of(member), role_of(member)}) {
+      PoolHistory& history = histories_[key];
+      history.members++;
+      history.in_use += member.is_in_use();
+      history.longest_silence = std::max(history.longest_silence, member.longest_silence);
+      if (is_unused(member, options))
+        unused[key]++;
+    }
+  std::erase_if(histories_, [](const auto& entry) { return entry.second.members < 2; });
+  for (auto& [key, history] : histories_)
+    add_look(history.looks, {now, unused[key], history.left}, options.idle);
   return refused;
 }
 
@@ -82,6 +159,14 @@ const Pooled* Pools::find(std::uint64_t cookie) const
 {
   const auto found = members_.find(cookie);
   return found == members_.end() ? nullptr : &found->second;
+}
+
+std::uint64_t Pools::accepted_at(std::uint32_t netns, const Endpoint& local) const
+{
+  return static_cast<std::uint64_t>(std::ranges::count_if(members_, [&](const auto& entry) {
+    const Pooled& member = entry.second;
+    return member.role == Role::Accepted && member.sample.netns == netns && member.sample.tuple.local.port == local.port;
+  }));
 }
 
 }  // namespace laggard::model

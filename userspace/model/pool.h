@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Connections that this host opened, that were used and have nothing to do now: all of them, as of the last look, and how
-// many of them stood unused at the looks before. The sweep does not show idle sockets and the model forgets them, so this is a
-// compact table of its own: under 200 bytes a connection.
+// Sockets that were used and have nothing to do now: all of them, as of the last look, and how many of them stood unused at the
+// looks before. The sweep does not show idle sockets and the model forgets them, so this is a compact table of its own: under
+// 200 bytes a socket.
 #pragma once
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <span>
 #include <unordered_map>
 #include <vector>
@@ -13,6 +14,9 @@
 #include "model/connection.h"
 
 namespace laggard::model {
+
+// How a process came to a socket: it connected, it accepted, or it is a datagram socket.
+enum class Role : std::uint8_t { Opened, Accepted, Udp };
 
 struct Pooled {
   PooledSample sample;
@@ -24,46 +28,73 @@ struct Pooled {
     return owner_alone ? std::span(&sample.owner, 1) : std::span<const ProcessId>(others);
   }
   ProcessId process() const { return holders().empty() ? sample.owner : holders().front(); }
+  // It had been silent for a third of ModelOptions::idle or longer, and then something came or went again: somebody reuses it,
+  // or listens to it.
+  bool is_in_use() const { return longest_silence > Duration{}; }
+  // Left alone, as far as anybody can tell. What a process of this host keeps at the other end is for that one to close.
+  bool may_be_forgotten() const { return !is_in_use() && !peer_is_here; }
 
   std::vector<ProcessId> others;  // holders, unless it is the owner alone: then nothing is allocated
+  Duration longest_silence{};     // of those that ended
+  Role role = Role::Opened;
   bool owner_alone = false;
+  bool peer_is_here = false;      // accepted: a process of this host holds the other end
 };
 
-// What one person would fix in one place.
+// Sockets that may stand for each other: of one process and role, and to one endpoint. Without an endpoint: all of the role.
 struct PoolKey {
-  ProcessId owner;  // who connected
+  ProcessId owner;
   std::uint32_t netns = 0;
-  Endpoint remote;
+  Role role = Role::Opened;
+  std::optional<Endpoint> endpoint;  // the remote one; accepted: the port that was connected to
   auto operator<=>(const PoolKey&) const = default;
 };
 
 struct PoolLook {
   MonoTime time;
-  std::uint32_t unused = 0;  // idle for ModelOptions::idle or longer
+  std::uint32_t unused = 0;  // may be forgotten, and idle for ModelOptions::idle or longer
+  std::uint32_t left = 0;    // total of unused ones that were closed or came to use again
+};
+
+struct PoolHistory {
+  std::vector<PoolLook> looks;
+  std::uint32_t left = 0;
+  std::uint32_t members = 0;         // as of the last look
+  std::uint32_t in_use = 0;          // of them
+  Duration longest_silence{};        // that one of them ended
 };
 
 class Pools {
  public:
-  // Everything that is idle now. `is_server`: this end was connected to, as far as anybody can tell. Returns how many did not
-  // fit into ModelOptions::max_connections.
+  // What the pools cannot see themselves.
+  struct Elsewhere {
+    std::function<bool(const PooledSample&)> is_server;  // this end was connected to, as far as anybody can tell
+    std::function<bool(std::uint64_t)> is_busy;          // open, and has something to do
+  };
+  // Everything that is idle now. Returns how many did not fit into ModelOptions::max_connections.
   std::uint64_t replace(const std::vector<PooledSample>& samples, MonoTime now, const ModelOptions& options,
-                        const std::function<bool(const PooledSample&)>& is_server);
-  void forget(std::uint64_t cookie) { members_.erase(cookie); }
+                        const Elsewhere& elsewhere);
+  void forget(std::uint64_t cookie, const ModelOptions& options);
   // `holders` of each cookie that has any.
   void set_holders(std::unordered_map<std::uint64_t, std::vector<ProcessId>>& holders, MonoTime now);
 
   MonoTime looked() const { return looked_; }  // unknown: never
   const Pooled* find(std::uint64_t cookie) const;
   const std::unordered_map<std::uint64_t, Pooled>& members() const { return members_; }
-  // One and a half times ModelOptions::idle and the look before it, at least three intervals, of pools of two connections or
-  // more.
-  const std::map<PoolKey, std::vector<PoolLook>>& histories() const { return histories_; }
-  static PoolKey key_of(const PooledSample& sample) { return {sample.owner, sample.netns, sample.tuple.peer}; }
+  // Three times ModelOptions::idle and the look before it, at least three intervals, of pools of two sockets or more.
+  const std::map<PoolKey, PoolHistory>& histories() const { return histories_; }
+  static PoolKey key_of(const Pooled& member);
+  static PoolKey role_of(const Pooled& member);  // without the endpoint
+  // Accepted connections with nothing to do, at this local endpoint; * is every address.
+  std::uint64_t accepted_at(std::uint32_t netns, const Endpoint& local) const;
 
  private:
+  bool is_unused(const Pooled& member, const ModelOptions& options) const;
+  void leaves(const Pooled& member, const ModelOptions& options);
+
   MonoTime looked_;
   std::unordered_map<std::uint64_t, Pooled> members_;
-  std::map<PoolKey, std::vector<PoolLook>> histories_;
+  std::map<PoolKey, PoolHistory> histories_;
 };
 
 }  // namespace laggard::model

@@ -23,6 +23,10 @@ double grown_bytes(const Process::Look& first, const Process::Look& look)
 void Process::observe(const ProcessSample& sample, MonoTime now, std::uint64_t host_shmem_bytes,
                       const ModelOptions& options)
 {
+  if (!sample.waits_in_epoll)
+    waits_since_ = {};
+  else if (!known(waits_since_))
+    waits_since_ = now;
   latest_ = sample;
   // The newest look is always there; the one before it goes if the two are closer than the window needs.
   const std::size_t n = history_.size();

@@ -52,11 +52,14 @@ class Process {
   void observe(const ProcessSample& sample, MonoTime now, std::uint64_t host_shmem_bytes, const ModelOptions& options);
 
   const ProcessSample& latest() const { return latest_; }
+  // Its first thread was found in epoll_wait() at each look since then; unknown: it does something else now.
+  MonoTime waits_since() const { return waits_since_; }
   // The memory window, oldest first; shorter where the process or the observer is younger.
   const std::deque<Look>& history() const { return history_; }
 
  private:
   ProcessSample latest_;
+  MonoTime waits_since_;
   std::deque<Look> history_;
   // The memory window once more, the more closely the younger: history_ is too coarse for what an attribution began with.
   std::vector<Look> recent_;

@@ -37,6 +37,13 @@ void StreamAge::observe(MonoTime now, std::uint32_t produced, std::uint32_t cons
   consumed_ = consumed;
 }
 
+void StreamAge::restart(MonoTime when)
+{
+  for (Mark& mark : marks_)
+    if (mark.time < when)
+      mark = {when, mark.position, false};
+}
+
 // Bytes of a dropped mark count as arrived with the next one: younger than they are, never older.
 void StreamAge::thin_out()
 {

@@ -22,6 +22,9 @@ class StreamAge {
   void observe(MonoTime now, std::uint32_t produced, std::uint32_t consumed, MonoTime arrival = {},
                bool older_than_us = true);
 
+  // What waits counts from `when` on, unless it came later: before, nobody was there to take it.
+  void restart(MonoTime when);
+
   bool empty() const { return marks_.empty(); }
   // When the oldest unconsumed byte was there for certain: the true moment is this one or earlier, by at most the time
   // between two looks.

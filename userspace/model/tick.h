@@ -34,10 +34,15 @@ struct SocketSample {
   bool accepted = false;
   bool connected = false;
   bool has_file = false;    // some process holds it
+  bool in_epoll = false;    // some epoll set has it
   bool unaccepted = false;  // established, and waits in an accept queue
   bool eof_seen = false;    // a read returned 0
   bool eof_eaten = false;   // one read took the last data and the FIN
   bool peer_closed = false; // FIN received
+  bool fin_unread = false;  // and no read has passed it
+  bool reset = false;       // ended by the peer's RST
+  bool timed_out = false;   // ended because the peer acknowledged nothing for too long
+  bool keepalive = false;   // SO_KEEPALIVE
 
   // Receive side. TCP positions count bytes, UDP positions count datagrams; rcv_nxt - copied_seq is what is unread.
   std::uint32_t unread_bytes = 0;  // TCP: SIOCINQ. UDP: Recv-Q of ss, kernel memory of the queued datagrams
@@ -50,6 +55,7 @@ struct SocketSample {
   std::uint32_t queued_packets = 0;
   std::uint64_t drops = 0;
   MonoTime last_arrival;  // TCP
+  std::uint32_t leftover_bytes = 0;  // TCP: unread_bytes, if all of it was there at the last read
 
   // Send side, TCP.
   std::uint32_t snd_una = 0;
@@ -58,6 +64,11 @@ struct SocketSample {
   Duration rwnd_limited{};
   std::uint64_t bytes_received = 0;
   std::uint64_t bytes_acked = 0;
+  MonoTime last_ack;                   // when the peer acknowledged anything
+  std::uint8_t retransmits = 0;        // the retransmission timer has fired since
+  std::uint8_t probes_unanswered = 0;  // of a shut window
+  std::uint8_t retransmits_limit = 0;  // tcp_retries2; 0 = unknown
+  Duration user_timeout{};             // TCP_USER_TIMEOUT; 0 = not set
 
   // Listening.
   std::uint32_t ack_backlog = 0;
@@ -78,19 +89,27 @@ struct SocketSample {
   MonoTime opened;       // unknown: before we looked, or never
   MonoTime peer_closed_at;
   MonoTime shutdown_at;  // our FIN
+  MonoTime ended_at;     // by a RST or a timeout
 
   bool is_listener() const { return transport == Transport::Tcp && state == TcpState::Listen; }
+  // Connected once, and no more; some process holds it all the same.
+  bool is_ended() const { return transport == Transport::Tcp && state == TcpState::Close && has_file && tuple.peer.port != 0; }
+  // What is unread was left behind by a read that could have taken it, and the peer, which could send more, does not.
+  bool is_leftover() const { return leftover_bytes > 0 && leftover_bytes == unread_bytes && rcv_window_left >= rcv_mss; }
 };
 
-// A connection with nothing to do: used, and empty in both directions.
+// A socket with nothing to do: a connection that was used and is empty in both directions, or a UDP socket with an empty
+// queue.
 struct PooledSample {
   std::uint64_t cookie = 0;
-  ProcessId owner;      // who connected
+  ProcessId owner;      // who connected, listened, read or held it first
   Tuple tuple;
   std::uint32_t netns = 0;
   bool connected = false;  // connect() was seen; else it is older than us and may be either end
   MonoTime opened;      // unknown: before we looked
-  MonoTime idle_since;  // nothing came or went since
+  MonoTime idle_since;  // nothing came or went since; UDP: nothing was read
+  bool accepted = false;
+  Transport transport = Transport::Tcp;
 };
 
 struct ProcessSample {
@@ -104,6 +123,8 @@ struct ProcessSample {
   std::uint64_t shmem_bytes = 0;  // resident shared memory, mapped by others or not
   std::uint64_t error_bytes = 0;  // each of the three may be off by this
   std::uint64_t read_bytes = 0;   // total of all its sockets, closed ones included
+  std::uint32_t threads = 0;      // 0 = unknown
+  bool waits_in_epoll = false;    // its first thread sleeps in epoll_wait()
   std::uint64_t private_bytes() const { return anon_bytes + swap_bytes; }
 };
 

@@ -81,11 +81,18 @@ void add(model::Tick& tick, const laggard_socket_record& record)
   sample.connected = flag(LAGGARD_F_CONNECTED);
   sample.has_file = flag(LAGGARD_F_HAS_FILE);
   sample.unaccepted = flag(LAGGARD_F_UNACCEPTED);
+  sample.in_epoll = flag(LAGGARD_F_IN_EPOLL);
   sample.eof_seen = flag(LAGGARD_F_EOF_SEEN);
   sample.eof_eaten = flag(LAGGARD_F_EOF_EATEN);
   sample.peer_closed = flag(LAGGARD_F_SOCK_DONE);
 
+  sample.fin_unread = flag(LAGGARD_F_FIN_UNREAD);
+  sample.reset = flag(LAGGARD_F_RESET);
+  sample.timed_out = flag(LAGGARD_F_TIMED_OUT);
+  sample.keepalive = flag(LAGGARD_F_KEEPALIVE);
+
   sample.unread_bytes = record.unread_bytes;
+  sample.leftover_bytes = record.leftover_bytes;
   sample.rcv_nxt = record.rcv_nxt;
   sample.copied_seq = record.copied_seq;
   sample.rcv_window_left = record.rcv_window_left;
@@ -101,6 +108,11 @@ void add(model::Tick& tick, const laggard_socket_record& record)
   sample.rwnd_limited = bounded(record.rwnd_limited_ns);
   sample.bytes_received = record.bytes_received;
   sample.bytes_acked = record.bytes_acked;
+  sample.last_ack = time_of(record.last_ack_ns);
+  sample.retransmits = record.icsk_retransmits;
+  sample.probes_unanswered = record.icsk_probes_out;
+  sample.retransmits_limit = record.tcp_retries2;
+  sample.user_timeout = std::chrono::milliseconds(record.user_timeout_ms);
   sample.ack_backlog = record.sk_ack_backlog;
   sample.max_ack_backlog = record.sk_max_ack_backlog;
 
@@ -120,6 +132,7 @@ void add(model::Tick& tick, const laggard_socket_record& record)
   sample.opened = time_of(record.opened_ns);
   sample.peer_closed_at = time_of(record.peer_closed_ns);
   sample.shutdown_at = time_of(record.shutdown_ns);
+  sample.ended_at = time_of(record.ended_ns);
 }
 
 void add(model::Tick& tick, const laggard_gone_record& record) { tick.gone.push_back(record.cookie); }
@@ -138,6 +151,8 @@ void add(model::Tick& tick, const laggard_pooled_record& record)
                   {address_of(record.peer, record.family), record.peer_port}};
   sample.netns = record.netns;
   sample.connected = (record.flags & LAGGARD_F_CONNECTED) != 0;
+  sample.accepted = (record.flags & LAGGARD_F_ACCEPTED) != 0;
+  sample.transport = record.protocol == IPPROTO_UDP ? model::Transport::Udp : model::Transport::Tcp;
   sample.opened = time_of(record.opened_ns);
   sample.idle_since = time_of(record.idle_since_ns);
 }
@@ -156,6 +171,8 @@ void add(model::Tick& tick, const laggard_process_record& record, std::uint64_t 
   sample.shmem_bytes = record.shmem_pages * page_bytes;
   sample.error_bytes = record.rss_error_pages * page_bytes;
   sample.read_bytes = record.read_bytes;
+  sample.threads = record.threads;
+  sample.waits_in_epoll = record.waits == LAGGARD_WAITS_EPOLL;
 }
 
 void add(model::Tick& tick, const laggard_growth_record& record, std::uint64_t page_bytes)

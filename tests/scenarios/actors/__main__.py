@@ -8,7 +8,11 @@ from __future__ import annotations
 import sys
 
 import connections  # noqa: F401  (each fills ROLES)
+import crowds  # noqa: F401
 import datagrams  # noqa: F401
+import ends  # noqa: F401
+import late  # noqa: F401
+import leftovers  # noqa: F401
 import memory  # noqa: F401
 import stores  # noqa: F401
 import streams  # noqa: F401

@@ -34,16 +34,16 @@ def every(seconds: float) -> Iterator[int]:
         time.sleep(due - now)
 
 
-def connect(port: int, receive_buffer: int = 0) -> socket.socket:
-    end = socket.socket()
+def connect(port: int, receive_buffer: int = 0, host: str = HOST, protocol: int = 0) -> socket.socket:
+    end = socket.socket(socket.AF_INET, socket.SOCK_STREAM, protocol)
     if receive_buffer:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    end.connect((HOST, port))
+    end.connect((host, port))
     return end
 
 
-def listen(port: int, backlog: int = 128, send_buffer: int = 0) -> socket.socket:
-    listener = socket.socket()
+def listen(port: int, backlog: int = 128, send_buffer: int = 0, protocol: int = 0) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if send_buffer:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)

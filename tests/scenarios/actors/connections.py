@@ -133,8 +133,8 @@ def churner(port: int, per_second: float) -> None:
 
 
 @role
-def never_accepts(port: int) -> None:
-    listener = listen(port, 16)
+def never_accepts(port: int, protocol: int = 0) -> None:
+    listener = listen(port, 16, protocol=protocol)
     ready()
     signal.pause()
     listener.close()

@@ -56,14 +56,19 @@ def redis_feeder(port: int, rate: float) -> None:
             answers += end.recv(65_536).count(b"\n")
 
 
+def postgres_send(end: socket.socket, query: str) -> None:
+    end.sendall(b"Q" + struct.pack("!i", len(query) + 5) + query.encode() + b"\0")
+
+
 def postgres_query(port: int, query: str) -> socket.socket:
+    """Its answer is yet to be read."""
     end = connect(port)
     words = b"user\0postgres\0database\0postgres\0\0"
     end.sendall(struct.pack("!ii", len(words) + 8, 196_608) + words)
     seen = b""
     while not seen.endswith(b"Z\0\0\0\x05I"):  # ReadyForQuery, idle
         seen += end.recv(65_536)
-    end.sendall(b"Q" + struct.pack("!i", len(query) + 5) + query.encode() + b"\0")
+    postgres_send(end, query)
     return end
 
 

@@ -29,23 +29,23 @@ def bursts(port: int, size: int, pause: float) -> None:
 
 
 @role
-def sink(port: int) -> None:
+def sink(port: int, protocol: int = 0) -> None:
     """Takes everything from everybody; closes when they do."""
     def take(end: socket.socket) -> None:
         while end.recv(1 << 18):
             pass
         end.close()
 
-    listener = listen(port)
+    listener = listen(port, protocol=protocol)
     ready()
     while True:
         in_background(take, listener.accept()[0])
 
 
 @role
-def talker(port: int, rate: float) -> None:
+def talker(port: int, rate: float, protocol: int = 0) -> None:
     """A client that sends for ever."""
-    end = connect(port)
+    end = connect(port, protocol=protocol)
     ready()
     pour(end, rate)
 
@@ -79,9 +79,9 @@ def batch_reader(port: int, pause: float) -> None:
 
 
 @role
-def stops_reading(port: int) -> None:
+def stops_reading(port: int, protocol: int = 0) -> None:
     """Serves the first client for a moment, then forgets it."""
-    listener = listen(port)
+    listener = listen(port, protocol=protocol)
     ready()
     end = listener.accept()[0]
     end.recv(1000)
