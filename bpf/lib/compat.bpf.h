@@ -118,12 +118,6 @@ static __always_inline __u32 tcp_window_left(const struct tcp_sock *tp)
   return left > 0 ? left : 0;
 }
 
-// The FIN counts one in rcv_nxt until a read passes it, also where that happened before we looked.
-static __always_inline bool fin_unread(const struct tcp_sock *tp, const struct sock *sk)
-{
-  return fin_queued(sk) && tp->rcv_nxt != tp->copied_seq;
-}
-
 // A socket that has lost its connection: one that never had any has neither a peer's port nor a peer's sequence number.
 static __always_inline bool is_ended(const struct tcp_sock *tp, const struct sock *sk)
 {

@@ -64,8 +64,8 @@ static __always_inline void fill_tcp(struct laggard_socket_record *record, struc
   record->icsk_backoff = tp->inet_conn.icsk_backoff;
   record->user_timeout_ms = tp->inet_conn.icsk_user_timeout;
   record->tcp_retries2 = BPF_CORE_READ(sk, __sk_common.skc_net.net, ipv4.sysctl_tcp_retries2);
-  if (fin_unread(tp, sk))
-    record->flags |= LAGGARD_F_FIN_UNREAD;
+  if (fin_queued(sk))
+    record->flags |= tp->rcv_nxt != tp->copied_seq ? LAGGARD_F_FIN_UNREAD : LAGGARD_F_FIN_READ;
   if (sk->__sk_common.skc_flags & (1UL << bpf_core_enum_value(enum sock_flags, SOCK_KEEPOPEN)))
     record->flags |= LAGGARD_F_KEEPALIVE;
 }
@@ -181,7 +181,7 @@ static __always_inline void fill_socket_record(struct laggard_socket_record *rec
   record->ended_ns = jiffies_to_mono(state->ended_jiffies, now_jiffies, record->mono_ns);
   for (int bucket = 0; bucket < LAGGARD_SIZE_BUCKETS; bucket++)
     record->sizes[bucket] = (__u32)state->sizes[bucket];
-  if (record->protocol == IPPROTO_TCP)
+  if (sk->sk_protocol == IPPROTO_TCP)
     fill_tcp(record, sk, state, now_jiffies);
   else if (sk->sk_protocol == IPPROTO_MPTCP)
     fill_mptcp(record, sk, state);

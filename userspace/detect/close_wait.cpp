@@ -30,20 +30,6 @@ Since closed_since(const model::Connection& connection)
   return {closed, !seen};
 }
 
-enum class Eof { Seen, NeverLooked, Unknown };
-
-Eof eof_of(const model::SocketSample& sample)
-{
-  if (sample.eof_seen)
-    return Eof::Seen;
-  if (sample.fin_unread)
-    return Eof::NeverLooked;
-  // A read has passed the end of file, be it before we looked; one that took the last bytes with it does not tell of it.
-  if (sample.peer_closed && !sample.eof_eaten)
-    return known(sample.peer_closed_at) && !sample.older_than_observer ? Eof::NeverLooked : Eof::Seen;
-  return Eof::Unknown;
-}
-
 std::string how_it_ended(const model::SocketSample& sample)
 {
   if (!sample.is_ended())
@@ -66,12 +52,12 @@ void describe_close_wait(const Context& context, std::span<const Verdict> member
   const model::Connection& connection = *context.model.find(members.front().cookie);
   const model::SocketSample& sample = connection.latest();
   const Since since = closed_since(connection);
-  const Eof eof = eof_of(sample);
+  const std::optional<bool> has_read_end = sample.has_read_end();
   const std::string age = half_closed_age(context, since);
 
-  const char* knows = eof == Eof::Seen          ? "the program has read the end of file"
-                      : eof == Eof::NeverLooked ? "the program has not read since, so it does not know"
-                                                : "whether the program has read the end of file is not known";
+  const char* knows = !has_read_end   ? "whether the program has read the end of file is not known"
+                      : *has_read_end ? "the program has read the end of file"
+                                      : "the program has not read since, so it does not know";
   const char* what = sample.is_ended() && !sample.peer_closed ? (sample.timed_out ? "the connection ended" : "the peer reset it")
                                                               : "the peer closed";
   finding.message = sample.is_ended()
@@ -80,13 +66,13 @@ void describe_close_wait(const Context& context, std::span<const Verdict> member
   finding.details.push_back(fmt::format("{} for {}: {}", how_it_ended(sample), age, knows));
   if (sample.unread_bytes > 0)
     finding.details.push_back(fmt::format("{} unread in front of the end of file", format_bytes(sample.unread_bytes)));
-  finding.advice = eof == Eof::Seen ? "the program read 0 and did not close: look for the error path that drops the descriptor"
+  finding.advice = has_read_end == true ? "the program read 0 and did not close: look for the error path that drops the descriptor"
                                     : "the program must read until 0 and close; one that waits for nothing never notices";
 
   describe_queue(sample, finding);
   finding.evidence.push_back({"half_closed_seconds", seconds(context.now() - since.time)});
-  if (eof != Eof::Unknown)
-    finding.evidence.push_back({"eof_seen", eof == Eof::Seen});
+  if (has_read_end)
+    finding.evidence.push_back({"eof_seen", *has_read_end});
   if (known(sample.last_read))
     finding.evidence.push_back({"last_read_seconds", seconds(context.now() - sample.last_read)});
   finding.thresholds.push_back({"close_wait_seconds", seconds(context.thresholds.close_wait)});

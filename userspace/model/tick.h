@@ -40,6 +40,7 @@ struct SocketSample {
   bool eof_eaten = false;   // one read took the last data and the FIN
   bool peer_closed = false; // FIN received
   bool fin_unread = false;  // and no read has passed it
+  bool fin_read = false;    // and a read has; neither is known of old recordings
   bool reset = false;       // ended by the peer's RST
   bool timed_out = false;   // ended because the peer acknowledged nothing for too long
   bool keepalive = false;   // SO_KEEPALIVE
@@ -94,6 +95,17 @@ struct SocketSample {
   bool is_listener() const { return transport == Transport::Tcp && state == TcpState::Listen; }
   // Connected once, and no more; some process holds it all the same.
   bool is_ended() const { return transport == Transport::Tcp && state == TcpState::Close && has_file && tuple.peer.port != 0; }
+  // Whether the program has read the end of file; absent: one read took the last bytes with it, or nobody saw.
+  std::optional<bool> has_read_end() const
+  {
+    if (eof_seen || fin_unread)
+      return eof_seen;
+    if (eof_eaten || !peer_closed)
+      return std::nullopt;
+    if (known(peer_closed_at))
+      return false;  // we have watched since
+    return fin_read ? std::optional(true) : std::nullopt;
+  }
   // What is unread was left behind by a read that could have taken it, and the peer, which could send more, does not.
   bool is_leftover() const { return leftover_bytes > 0 && leftover_bytes == unread_bytes && rcv_window_left >= rcv_mss; }
 };

@@ -201,9 +201,8 @@ void add_evidence(Builder& out, const model::SocketSample& sample, std::optional
                                                                            : MonoTime{};
   if (known(half_closed))
     add("half_closed_seconds", seconds(sample.time - half_closed));
-  // Where data and FIN went with one read, or before we looked, nobody knows.
-  if (close_wait && (sample.eof_seen || (!sample.eof_eaten && known(sample.peer_closed_at))))
-    add("eof_seen", sample.eof_seen);
+  if (const auto has_read_end = sample.has_read_end(); close_wait && has_read_end)
+    add("eof_seen", *has_read_end);
 }
 
 std::size_t cost(const FieldValue& value)

@@ -87,6 +87,7 @@ void add(model::Tick& tick, const laggard_socket_record& record)
   sample.peer_closed = flag(LAGGARD_F_SOCK_DONE);
 
   sample.fin_unread = flag(LAGGARD_F_FIN_UNREAD);
+  sample.fin_read = flag(LAGGARD_F_FIN_READ);
   sample.reset = flag(LAGGARD_F_RESET);
   sample.timed_out = flag(LAGGARD_F_TIMED_OUT);
   sample.keepalive = flag(LAGGARD_F_KEEPALIVE);
