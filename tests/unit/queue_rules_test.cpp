@@ -131,6 +131,7 @@ TEST(UdpReceiveOverflow, BurstsThatAreDrainedInBetweenAreFound)
       scene.run(30s);
       EXPECT_THAT(scene.lines(Phase::Resolved), SizeIs(1));
       EXPECT_THAT(scene.findings(), testing::Each(testing::Field(&Finding::kind, Kind::UdpReceiveOverflow)));
+      scene.run(60s);
       EXPECT_EQ(scene.model().find(socket.sample.cookie), nullptr) << "idle: nothing to remember";
     }
 }

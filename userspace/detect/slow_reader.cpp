@@ -7,8 +7,8 @@
 //   (b) the same queue and small bites: our window was shut after at least half of the reads, and the median read is at most
 //       --bite and at most 1/8 of what typically waits. (A Qt client with a bounded buffer: 12-byte reads, 20 ms of lag, the
 //       rest of the backlog waits at the sender.)
-//   (c) late in bursts: for at least --late-share of the last --late-window the oldest unread byte was older than --lag, however
-//       often the queue is emptied in between (a loop that blocks for 4 s and then drains everything). Where three connections
+//   (c) late in bursts: for at least --late-share of the last --late-window the oldest unread byte was older than --lag, in two
+//       spells or more, however often the queue is emptied in between (a loop that blocks for 4 s and then drains everything). Where three connections
 //       of the process are late together, four fifths of that share are enough.
 // What a read left behind, with nothing come since, does not count: see stalled-reader.
 // A bulk reader whose queue never empties because it is the bottleneck has none of these, and is fine.
@@ -43,6 +43,7 @@ struct Look {
 };
 
 constexpr int kMovesOfAReader = 3;      // within the window: it takes what it left behind before
+constexpr std::uint32_t kSpells = 2;    // one alone is a stall that is over
 constexpr std::size_t kLateTogether = 3;
 constexpr double kShareTogether = 0.8;  // of --late-share
 constexpr double kWorse = 1.5;          // times as long to read what waits as a half window before
@@ -115,7 +116,8 @@ bool gets_worse(const Context& context, const model::Connection& connection, Fil
 bool is_late(const Context& context, const model::Connection& connection, double part)
 {
   const Thresholds& limits = context.thresholds;
-  return connection.lateness().share(context.now(), limits.late_window) >= limits.late_share * part;
+  return connection.lateness().spells() >= kSpells &&
+         connection.lateness().share(context.now(), limits.late_window) >= limits.late_share * part;
 }
 
 }  // namespace

@@ -102,9 +102,9 @@ void describe_udp_receive_overflow(const Context& context, std::span<const Verdi
 
   if (loses_in_bursts(context, connection) && losses.recent_looks < kLooksWithDrops) {
     const model::LossHistory& bursts = connection.losses();
-    const double share = bursts.share(context.thresholds.drop_window);
-    finding.message = fmt::format("loses datagrams in bursts, {} of what arrives within {}: its receive buffer of {} is full at times",
-                                  format_percent(share), format_duration(context.thresholds.drop_window),
+    const double share = bursts.ratio();
+    finding.message = fmt::format("loses datagrams in bursts, {} of what came in {}: its receive buffer of {} is full at times",
+                                  format_percent(share), format_duration(bursts.span()),
                                   format_bytes(sample.rcvbuf_bytes));
     finding.details.push_back(fmt::format("{} lost in {} bursts within {}, {} since the socket exists", bursts.dropped(),
                                           bursts.bursts().size(), format_duration(bursts.span()), sample.drops));

@@ -75,8 +75,10 @@ void Connection::observe_receive(const SocketSample& sample, const ModelOptions&
   if (waits_for_a_reader(latest_))
     step.oldest_before = receive_.oldest();
   const bool consumed = known(latest_.time) && sample.copied_seq != latest_.copied_seq;
-  if (consumed)  // splice leaves no time
-    step.consumed = sample.last_read > step.begin && sample.last_read <= step.end ? sample.last_read : step.end;
+  // The announcement of an epoch's first read tells of the reads before it, so until then nothing was taken. Else there were
+  // reads that nobody told of one by one, or splice, which leaves no time: what waited may have been taken at once.
+  if (consumed)
+    step.consumed = known(sample.last_read) && sample.last_read <= step.begin ? step.end : step.begin;
 
   receive_.observe(sample.time, sample.rcv_nxt, sample.copied_seq, sample.last_arrival, sample.older_than_observer);
   // In an accept queue it was the backlog that waited.

@@ -24,9 +24,14 @@ void Lateness::observe(const QueueStep& step, Duration lag, Duration window)
   if (looks_.empty()) {
     if (late == Duration{})
       return;
-    looks_.push_back({step.begin, {}, step.unread_bytes, step.copied_seq});
+    looks_.push_back({step.begin, {}, 0, step.unread_bytes, step.copied_seq});
   }
-  remember(looks_, {step.end, looks_.back().late + late, step.unread_bytes, step.copied_seq}, window, 2);
+  const bool was_late = known(step.oldest_before) && changed - step.oldest_before >= lag;
+  const bool is_late = known(step.oldest_after) && step.end - step.oldest_after >= lag;
+  const Look& last = looks_.back();
+  remember(looks_,
+           {step.end, last.late + late, last.spells + (was_late && !is_late ? 1 : 0), step.unread_bytes, step.copied_seq},
+           window, 2);
   if (looks_.front().late == looks_.back().late)
     forget(looks_);
 }

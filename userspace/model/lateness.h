@@ -16,7 +16,7 @@ struct QueueStep {
   MonoTime begin{};
   MonoTime end{};
   MonoTime oldest_before{};  // since when what was unread at `begin` waits
-  MonoTime consumed{};       // the last time that something was taken
+  MonoTime consumed{};       // the first time that something was taken, or earlier
   MonoTime oldest_after{};   // since when what is unread at `end` waits
   std::uint32_t unread_bytes = 0;  // at `end`
   std::uint32_t copied_seq = 0;    // at `end`
@@ -26,7 +26,8 @@ class Lateness {
  public:
   struct Look {
     MonoTime time;
-    Duration late{};  // total since the first one
+    Duration late{};          // total since the first one
+    std::uint32_t spells = 0; // of lateness that ended, since the first one
     std::uint32_t unread_bytes = 0;
     std::uint32_t copied_seq = 0;
   };
@@ -35,6 +36,8 @@ class Lateness {
 
   // 0 to 1 of the last `window`. Of the time before the first look nothing is known: it counts as not late.
   double share(MonoTime now, Duration window) const;
+  // Of lateness that ended within the looks: one long wait is a stall, more than one are a habit.
+  std::uint32_t spells() const { return looks_.empty() ? 0 : looks_.back().spells - looks_.front().spells; }
   // Looks of the window and the last one before it. Empty where the consumer was not late in it: most never are, and pay
   // nothing.
   const std::vector<Look>& looks() const { return looks_; }

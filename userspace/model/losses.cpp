@@ -26,6 +26,12 @@ void LossHistory::observe(const Look& before, const Look& now, Duration apart, D
   remember(looks_, now, window, 2);
 }
 
+double LossHistory::ratio() const
+{
+  const auto lost = static_cast<double>(dropped());
+  return lost > 0 ? lost / (lost + static_cast<double>(arrived())) : 0;
+}
+
 double LossHistory::share(Duration window) const
 {
   const double pace = std::max(1.0, seconds(window) / std::max(seconds(span()), 1e-3));

@@ -29,6 +29,7 @@ class LossHistory {
   std::uint64_t dropped() const { return looks_.empty() ? 0 : looks_.back().drops - looks_.front().drops; }
   std::uint64_t arrived() const { return looks_.empty() ? 0 : looks_.back().arrived - looks_.front().arrived; }
   Duration span() const { return looks_.empty() ? Duration{} : looks_.back().time - looks_.front().time; }
+  double ratio() const;  // dropped of all that arrived meanwhile
   // 0 to 1 of all that arrived in `window`. What came before the first loss is taken to have come at the same pace.
   double share(Duration window) const;
   Duration longest_pause() const;  // between two bursts
