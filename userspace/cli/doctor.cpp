@@ -116,6 +116,9 @@ int run_doctor(const Options& options)
   fmt::print("  memlock       {}\n\nkernel\n", facts.memlock_bytes == ~0ULL ? "unlimited" : format_bytes(static_cast<double>(facts.memlock_bytes)));
   fmt::print("  BTF           {}\n", facts.has_btf ? "present" : "MISSING");
   fmt::print("  lockdown      {}\n", facts.lockdown.empty() ? "not built in, or not readable" : facts.lockdown);
+  if (facts.has_mptcp)
+    fmt::print("  MPTCP         on; of its connections neither the window nor retransmissions are seen (no dead-peer), and of those that\n"
+               "                waited to be accepted before laggard came only laggard's own network namespace\n");
   fmt::print("  unprivileged_bpf_disabled {}, perf_event_paranoid {}\n",
              number_or_unknown(facts.unprivileged_bpf_disabled), number_or_unknown(facts.perf_event_paranoid));
   if (!sentences.empty()) {

@@ -155,10 +155,13 @@ void Model::apply_processes(const Tick& tick)
     return;
   std::unordered_set<ProcessId> present;
   by_tgid_.clear();
+  std::uint64_t all_shmem_bytes = 0;
+  for (const ProcessSample& sample : tick.processes)
+    all_shmem_bytes += sample.shmem_bytes;
   for (const ProcessSample& sample : tick.processes) {
     present.insert(sample.id);
     by_tgid_[sample.id.tgid] = sample.id;
-    processes_[sample.id].observe(sample, now_, tick.host_shmem_bytes, options_);
+    processes_[sample.id].observe(sample, now_, tick.host_shmem_bytes, options_, all_shmem_bytes);
   }
   std::erase_if(processes_, [&](const auto& entry) { return !present.contains(entry.first); });
   // UDP has no hook at its end: a socket that a sweep does not show ended with the process that held it.

@@ -41,6 +41,7 @@ class Process {
     std::uint64_t private_bytes = 0;  // anonymous + swap
     std::uint64_t shmem_bytes = 0;
     std::uint64_t host_shmem_bytes = 0;
+    std::uint64_t all_shmem_bytes = 0;  // of all processes, pages that several map as often; 0 = unknown
     std::uint64_t read_bytes = 0;
   };
 
@@ -49,7 +50,8 @@ class Process {
   const std::optional<Attribution>& attribution() const { return attribution_; }  // the latest
   double grown_since_attribution() const;  // in bytes; may be negative
 
-  void observe(const ProcessSample& sample, MonoTime now, std::uint64_t host_shmem_bytes, const ModelOptions& options);
+  void observe(const ProcessSample& sample, MonoTime now, std::uint64_t host_shmem_bytes, const ModelOptions& options,
+               std::uint64_t all_shmem_bytes = 0);
 
   const ProcessSample& latest() const { return latest_; }
   // Its first thread was found in epoll_wait() at each look since then; unknown: it does something else now.

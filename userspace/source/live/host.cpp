@@ -70,6 +70,7 @@ HostFacts host_facts()
   facts.initial_pid_ns = is_namespace("/proc/self/ns/pid", kInitialPidNs);
   facts.initial_user_ns = is_namespace("/proc/self/ns/user", kInitialUserNs);
   facts.unprivileged_bpf_disabled = number_in("/proc/sys/kernel/unprivileged_bpf_disabled");
+  facts.has_mptcp = number_in("/proc/sys/net/mptcp/enabled") > 0;
   facts.perf_event_paranoid = number_in("/proc/sys/kernel/perf_event_paranoid");
   rlimit limit{};
   if (::getrlimit(RLIMIT_MEMLOCK, &limit) == 0)

@@ -24,6 +24,7 @@ struct HostFacts {
   bool initial_pid_ns = true;
   bool initial_user_ns = true;
   int unprivileged_bpf_disabled = -1;  // -1: unknown
+  bool has_mptcp = false;     // net.mptcp.enabled
   int perf_event_paranoid = -1;
   std::uint64_t memlock_bytes = 0;     // RLIMIT_MEMLOCK, soft
   std::uint32_t uid = 0;
