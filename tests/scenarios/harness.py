@@ -288,11 +288,9 @@ class Scene:
     # ---- end ----
 
     def close(self) -> None:
-        for pid in self._pids_until_none():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        # Browsers take a while to end, and longer than cgroup.procs names them; a group that is not empty cannot go.
+        (self.group / "cgroup.kill").write_text("1")
+        eventually(lambda: "populated 0" in (self.group / "cgroup.events").read_text(), f"all of {self.name} has ended")
         for program in self._programs:
             program.process.wait()
         self.group.rmdir()
@@ -302,21 +300,6 @@ class Scene:
             shutil.copytree(self.dir, self.keep_logs / self.name, dirs_exist_ok=True,
                             ignore=lambda folder, names: [n for n in names if not n.endswith(".log")])
         shutil.rmtree(self.dir, ignore_errors=True)
-
-    def _pids_until_none(self) -> Iterator[int]:
-        end = time.monotonic() + DEADLINE_SECONDS
-        while pids := self.pids():
-            yield from pids
-            if time.monotonic() > end:
-                raise Failed(f"{self.name}: {pids} cannot be ended")
-            time.sleep(0.02)
-
-
-def output(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_SECONDS)
-    if done.returncode != 0:
-        raise Failed(f"{' '.join(command)}: {done.stderr.strip()}")
-    return done.stdout
 
 
 def run(*command: str) -> None:

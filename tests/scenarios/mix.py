@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import HERE, Failed, Groups, Program, Scene, eventually, free_port
+from harness import HERE, Failed, Groups, Program, Scene, free_port
 from observer import Observer
 from programs import nginx, postgres, postgres_tool, redis, shell
 from score import print_findings
@@ -214,7 +214,6 @@ def play(minutes: float, observer: Observer, groups: Groups, keep_logs: Path | N
         took, busy = time.monotonic() - began, cpu_seconds(scene) - busy
         starved = report(loads, took)
     finally:
-        end_all(scene)
         scene.close()
     observer.stop()
     found = observer.of("mixed")
@@ -230,12 +229,6 @@ def report(loads: list[Load], seconds: float) -> bool:
     for load, rate in rates:
         print(f"{load.what:<50} {rate:>8.0f} a minute{'   STARVED' if rate < load.per_minute / 2 else ''}")
     return any(rate < load.per_minute / 2 for load, rate in rates)
-
-
-def end_all(scene: Scene) -> None:
-    """Browsers take a while to end, and longer than cgroup.procs names them; a group that is not empty cannot go."""
-    (scene.group / "cgroup.kill").write_text("1")
-    eventually(lambda: "populated 0" in (scene.group / "cgroup.events").read_text(), "everything has ended")
 
 
 def cpu_seconds(scene: Scene) -> float:

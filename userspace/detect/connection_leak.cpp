@@ -74,18 +74,23 @@ bool is_unused(const Context& context, const Pooled& member, const PoolHistory& 
 
 bool is_listened_to(const PoolHistory& set) { return set.in_use * 3 >= set.members; }
 
+bool is_fresh(const Context& context, const Pooled& member)
+{
+  const MonoTime opened = member.sample.opened;
+  return known(opened) && opened > context.model.pools().looked() - context.thresholds.idle;
+}
+
 std::uint64_t opened_lately(const Context& context, const PoolKey& role)
 {
-  const MonoTime begin = context.model.pools().looked() - context.thresholds.idle;
   return static_cast<std::uint64_t>(std::ranges::count_if(context.model.pools().members(), [&](const auto& entry) {
-    const model::PooledSample& sample = entry.second.sample;
-    return known(sample.opened) && sample.opened > begin && model::Pools::role_of(entry.second) == role;
+    return is_fresh(context, entry.second) && model::Pools::role_of(entry.second) == role;
   }));
 }
 
 using Members = std::vector<const Pooled*>;
 
-bool leaks(const Context& context, const PoolKey& key, const PoolHistory& set, const Members& unused)
+// `fresh`: new ones of the role.
+bool leaks(const Context& context, const PoolKey& key, const PoolHistory& set, const Members& unused, std::uint64_t fresh)
 {
   const Thresholds& limits = context.thresholds;
   if (is_listened_to(set))
@@ -96,8 +101,7 @@ bool leaks(const Context& context, const PoolKey& key, const PoolHistory& set, c
     return unused.size() * 2 >= limits.leak_count;
   const Duration span = span_of(key, limits.idle);
   return unused.size() >= limits.leak_count && rises_in_each_third(set.looks, span) &&
-         left_within(set.looks, span) * kLeftOver < unused.size() &&
-         opened_lately(context, {key.owner, key.netns, key.role, std::nullopt}) > 0;
+         left_within(set.looks, span) * kLeftOver < unused.size() && fresh > 0;
 }
 
 }  // namespace
@@ -106,22 +110,30 @@ void judge_connection_leak(const Context& context, std::vector<Verdict>& verdict
 {
   const Thresholds& limits = context.thresholds;
   const model::Pools& pools = context.model.pools();
-  // Nearly always nobody has as many: then the members are not looked at.
+  // Nearly always nobody has as many, or their number stands: then the members are not looked at.
+  const bool any_open = context.any_open(Kind::ConnectionLeak);
   std::map<PoolKey, Members> sets;
   for (const auto& [key, history] : pools.histories())
-    if (std::uint64_t{history.looks.back().unused} * 2 >= limits.leak_count)
+    if (std::uint64_t{history.looks.back().unused} * 2 >= limits.leak_count &&
+        (any_open || rises_in_each_third(history.looks, span_of(key, limits.idle))))
       sets[key] = {};
   if (sets.empty())
     return;
-  for (const auto& [cookie, member] : pools.members())
-    for (const PoolKey& key : {model::Pools::key_of(member), model::Pools::role_of(member)})
+  std::map<PoolKey, std::uint64_t> fresh;
+  for (const auto& [cookie, member] : pools.members()) {
+    const PoolKey role = model::Pools::role_of(member);
+    fresh[role] += is_fresh(context, member);
+    for (const PoolKey& key : {model::Pools::key_of(member), role})
       if (const auto set = sets.find(key); set != sets.end() && is_unused(context, member, pools.histories().at(key)))
         set->second.push_back(&member);
+  }
 
   std::map<PoolKey, std::set<const Pooled*>> leaked;  // by role: the sets of one process are one finding
-  for (const auto& [key, unused] : sets)
-    if ((key.endpoint || key.role != Role::Accepted) && leaks(context, key, pools.histories().at(key), unused))
-      leaked[{key.owner, key.netns, key.role, std::nullopt}].insert(unused.begin(), unused.end());
+  for (const auto& [key, unused] : sets) {
+    const PoolKey role{key.owner, key.netns, key.role, std::nullopt};
+    if ((key.endpoint || key.role != Role::Accepted) && leaks(context, key, pools.histories().at(key), unused, fresh[role]))
+      leaked[role].insert(unused.begin(), unused.end());
+  }
 
   for (const auto& [role, members] : leaked)
     for (const Pooled* member : members) {

@@ -106,7 +106,11 @@ bool Detector::passes(const model::Model& model, const Verdict& verdict) const
 std::vector<Verdict> Detector::collect(const model::Model& model)
 {
   const Context context{model, options_.thresholds,
-                        [this](Kind kind, std::uint64_t member) { return open_members_.contains({kind, member}); }};
+                        [this](Kind kind, std::uint64_t member) { return open_members_.contains({kind, member}); },
+                        [this](Kind kind) {
+                          const auto first = open_members_.lower_bound({kind, 0});
+                          return first != open_members_.end() && first->first == kind;
+                        }};
   std::vector<Verdict> verdicts;
   for (const Rule& rule : rules())
     rule.judge(context, verdicts);
@@ -250,7 +254,7 @@ void Detector::describe_change(const Open& open, MonoTime now, Finding& finding)
 Finding Detector::picture(const model::Model& model, const Open& open, const std::vector<Verdict>& members) const
 {
   const Verdict& worst = members.front();
-  const Context context{model, options_.thresholds, {}};
+  const Context context{model, options_.thresholds, {}, {}};
   Finding finding;
   finding.id = open.id;
   finding.kind = worst.subject.kind;

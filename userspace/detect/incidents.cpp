@@ -30,6 +30,13 @@ bool same_program_and_endpoint(const Subject& a, const Subject& b)
          a.endpoint.port == b.endpoint.port && same_address;
 }
 
+// Without another hint: the kernel takes the same address for both ends, or one of 127.0.0.0/8.
+bool stays_on_host(const model::Tuple& tuple)
+{
+  const auto is_loopback = [](const model::Address& address) { return !address.is_ipv6 && address.bytes[0] == 127; };
+  return tuple.local.address == tuple.peer.address || (is_loopback(tuple.local.address) && is_loopback(tuple.peer.address));
+}
+
 class Linker {
  public:
   Linker(const model::Model& model, std::span<const OpenFinding> open) : model_(model), open_(open.begin(), open.end())
@@ -85,7 +92,10 @@ class Linker {
       const Subject& subject = *other.subject;
       if (subject.kind != Kind::CloseWait || subject.endpoint.port != server.endpoint.port || subject.netns != server.netns)
         continue;
-      if (subject.server_side ? inherited && subject.process == server.process : subject.process != server.process)
+      const model::Connection* client = find_any(*other.members);
+      const bool is_own = inherited && subject.server_side && subject.process == server.process;
+      const bool is_client = !subject.server_side && client != nullptr && stays_on_host(client->latest().tuple);
+      if (is_own || is_client)
         follows(other, listener);
     }
   }

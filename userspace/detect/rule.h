@@ -55,6 +55,7 @@ struct Context {
   const Thresholds& thresholds;
   // Hysteresis: is this member already part of an open finding of this kind? Then half of the threshold keeps it there.
   std::function<bool(Kind, std::uint64_t member)> is_open;
+  std::function<bool(Kind)> any_open;  // finding of this kind
   MonoTime now() const { return model.now(); }
 };
 

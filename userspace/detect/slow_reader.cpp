@@ -46,7 +46,8 @@ constexpr int kMovesOfAReader = 3;      // within the window: it takes what it l
 constexpr std::uint32_t kSpells = 2;    // one alone is a stall that is over
 constexpr std::size_t kLateTogether = 3;
 constexpr double kShareTogether = 0.8;  // of --late-share
-constexpr double kWorse = 1.5;          // times as long to read what waits as a half window before
+constexpr double kMoreWaits = 1.5;      // times as much as a half window before
+constexpr double kSlower = 3;           // who takes much at once and then pauses takes twice as much in one half as in the other
 
 Look look_at(const Context& context, const model::Connection& connection)
 {
@@ -89,14 +90,16 @@ bool takes_small_bites(const Look& look, std::uint64_t bite_bytes, double closed
          static_cast<double>(look.reads.p50_bytes) <= look.typical_unread_bytes / 8;
 }
 
-// How long it takes to read the most that waited, at the pace of that time; 0 where nothing was read.
-double seconds_to_read(std::span<const model::Lateness::Look> looks)
+struct Pace {
+  double most_unread_bytes = 0;
+  double bytes_per_second = 0;
+};
+
+Pace pace_of(std::span<const model::Lateness::Look> looks)
 {
-  std::uint32_t most = 0;
-  for (const model::Lateness::Look& look : looks)
-    most = std::max(most, look.unread_bytes);
   const std::uint32_t taken = looks.back().copied_seq - looks.front().copied_seq;
-  return taken > 0 ? most / (taken / std::max(seconds(looks.back().time - looks.front().time), 1e-3)) : 0;
+  return {static_cast<double>(std::ranges::max(looks, {}, &model::Lateness::Look::unread_bytes).unread_bytes),
+          taken / std::max(seconds(looks.back().time - looks.front().time), 1e-3)};
 }
 
 bool gets_worse(const Context& context, const model::Connection& connection, FillingProcesses& filling)
@@ -104,9 +107,8 @@ bool gets_worse(const Context& context, const model::Connection& connection, Fil
   const std::span looks{connection.lateness().looks()};
   // Less than that is the filling of two buffers.
   if (looks.size() >= 4 && looks.back().time - looks.front().time >= context.thresholds.late_window * 2 / 3) {
-    const double before = seconds_to_read(looks.first(looks.size() / 2 + 1));
-    const double now = seconds_to_read(looks.subspan(looks.size() / 2));
-    if (before > 0 && (now == 0 || now >= before * kWorse))
+    const Pace before = pace_of(looks.first(looks.size() / 2 + 1)), now = pace_of(looks.subspan(looks.size() / 2));
+    if (now.most_unread_bytes >= before.most_unread_bytes * kMoreWaits || now.bytes_per_second * kSlower <= before.bytes_per_second)
       return true;
   }
   const model::Connection* sender = context.model.peer_of(connection);
