@@ -336,7 +336,13 @@ TEST(OutputLines, ASocketOfASnapshot)
 
   output::SocketLine other = sample_socket();
   other.sample.state = model::TcpState::CloseWait;
-  EXPECT_FALSE(checked(other).contains("laggard.evidence.eof_seen"));  // older than us
+  other.sample.peer_closed = true;
+  EXPECT_FALSE(checked(other).contains("laggard.evidence.eof_seen"));  // older than us, of an old recording
+  other.sample.fin_read = true;
+  EXPECT_EQ(checked(other)["laggard.evidence.eof_seen"], true);
+  std::swap(other.sample.fin_read, other.sample.fin_unread);
+  EXPECT_EQ(checked(other)["laggard.evidence.eof_seen"], false);
+  other.sample.fin_unread = false;
   other.sample.peer_closed_at = other.sample.time - std::chrono::seconds(61);
   EXPECT_EQ(checked(other)["laggard.evidence.eof_seen"], false);
   EXPECT_EQ(checked(other)["laggard.evidence.half_closed_seconds"], 61.0);
