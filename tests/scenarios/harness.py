@@ -302,5 +302,12 @@ class Scene:
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
+def output(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_SECONDS)
+    if done.returncode != 0:
+        raise Failed(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
+
+
 def run(*command: str) -> None:
     output(*command)

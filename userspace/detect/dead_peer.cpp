@@ -76,7 +76,7 @@ bool is_unanswered(const model::SocketSample& sample)
 void judge_dead_peer(const Context& context, std::vector<Verdict>& verdicts)
 {
   const Thresholds& limits = context.thresholds;
-  std::map<Subject, std::vector<Verdict>> accepted;
+  std::map<std::pair<std::uint32_t, std::uint16_t>, std::vector<Verdict>> accepted;  // by netns and port: workers share a listener
   for (const auto& [cookie, connection] : context.model.connections()) {
     if (!is_candidate(connection))
       continue;
@@ -92,18 +92,18 @@ void judge_dead_peer(const Context& context, std::vector<Verdict>& verdicts)
         .severity = age >= limits.dead_peer * 10 ? Severity::Critical : Severity::Warning,
     };
     if (verdict.subject.server_side)
-      accepted[verdict.subject].push_back(std::move(verdict));
+      accepted[{verdict.subject.netns, verdict.subject.endpoint.port}].push_back(std::move(verdict));
     else
       verdicts.push_back(std::move(verdict));
   }
-  for (auto& [subject, dead] : accepted) {
+  for (auto& [port, dead] : accepted) {
     const bool open = std::ranges::any_of(dead, [&](const Verdict& one) { return context.is_open(Kind::DeadPeer, one.cookie); });
     const auto ripe = static_cast<std::uint64_t>(
         std::ranges::count_if(dead, [&](const Verdict& one) { return one.ripe <= context.now() + context.model.interval(); }));
     const std::uint64_t count = ripe * (open ? 2 : 1);
     const bool many = count >= limits.dead_peer_count ||
                       (count > kFewPeers && static_cast<double>(count) >=
-                                                limits.dead_peer_share * static_cast<double>(connections_of(context.model, subject)));
+                                                limits.dead_peer_share * static_cast<double>(connections_of(context.model, dead.front().subject)));
     if (many)
       std::ranges::move(dead, std::back_inserter(verdicts));
   }

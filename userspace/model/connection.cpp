@@ -73,7 +73,8 @@ void Connection::observe_receive(const SocketSample& sample, const ModelOptions&
 {
   QueueStep step{.begin = latest_.time, .end = sample.time, .unread_bytes = sample.unread_bytes, .copied_seq = sample.copied_seq};
   if (waits_for_a_reader(latest_))
-    step.oldest_before = receive_.oldest();
+    step.oldest_before = waiting_since_;
+  const MonoTime oldest_before = receive_.oldest();
   const bool consumed = known(latest_.time) && sample.copied_seq != latest_.copied_seq;
   // The announcement of an epoch's first read tells of the reads before it, so until then nothing was taken. Else there were
   // reads that nobody told of one by one, or splice, which leaves no time: what waited may have been taken at once.
@@ -92,8 +93,14 @@ void Connection::observe_receive(const SocketSample& sample, const ModelOptions&
   if (!consumed && latest_.is_leftover() && !sample.is_leftover())
     receive_.restart(std::clamp(sample.last_arrival, latest_.time, sample.time));
 
+  // The oldest of what came between two looks came at the later one or before: in the middle, for a share of time, else each
+  // spell would be short of a look.
+  if (receive_.oldest() != oldest_before) {
+    const MonoTime earliest = std::min(std::max(latest_.time, sample.last_read), receive_.oldest());
+    waiting_since_ = known(latest_.time) ? earliest + (receive_.oldest() - earliest) / 2 : receive_.oldest();
+  }
   if (waits_for_a_reader(sample))
-    step.oldest_after = receive_.oldest();
+    step.oldest_after = waiting_since_;
   if (known(step.begin))
     lateness_.observe(step, options.lag, options.late_window);
 }

@@ -124,6 +124,7 @@ class Connection {
   std::vector<DropLook> drop_history_;
   LossHistory losses_;
   Lateness lateness_;
+  MonoTime waiting_since_;  // of the oldest unread byte, as likely earlier as later
   std::vector<SendLook> send_history_;
   MonoTime sending_since_;
   MonoTime backlog_since_;
