@@ -123,6 +123,8 @@ int sweep(struct bpf_iter__bpf_sk_storage_map *ctx)
 // The oldest ones: the queue's head is what is accepted next. All of them at once must fit into the iterator's buffer.
 #define CHILDREN_SHOWN 16
 
+// A listener that did not fit is asked for again and what was said of it is thrown away, its children too: their marks are for
+// those who may meet them after it.
 static __noinline bool show_child(struct seq_file *seq, struct sock *child)
 {
   if (!seq || !child || !is_unaccepted(child))
@@ -134,8 +136,8 @@ static __noinline bool show_child(struct seq_file *seq, struct sock *child)
       return true;
     state->flags = LAGGARD_F_SEEDED | LAGGARD_F_ACCEPTED;  // else its handshake would have made one
   }
-  if (state->swept_epoch == epoch || !show(seq, child, state))
-    return state->swept_epoch == epoch;
+  if (!show(seq, child, state))
+    return false;
   state->swept_epoch = epoch;
   return true;
 }
@@ -179,7 +181,10 @@ int sweep_waiting(struct bpf_iter__tcp *ctx)
 {
   struct sock_common *common = ctx->sk_common;
   struct tcp_sock *tp = common ? bpf_skc_to_tcp_sock(common) : NULL;
-  if (tp)
+  if (!tp)
+    return 0;
+  struct laggard_sock_state *state = bpf_sk_storage_get(&sockets, (struct sock *)tp, NULL, 0);
+  if (!state || state->swept_epoch != epoch)
     show_child(ctx->meta->seq, (struct sock *)tp);
   return 0;
 }
