@@ -151,6 +151,53 @@ TEST_P(Exact, data_and_fin_eaten_by_one_read_are_told_apart)
   EXPECT_EQ(sample->unread_bytes, 0U);
 }
 
+// A queued FIN says by copied_seq whether a read has passed it, also if that was before we came.
+TEST_P(Exact, the_end_of_file_of_a_connection_older_than_the_observer)
+{
+  Workload never = exact(), empty = exact(), read = exact();
+  never.command("send-fin 107");
+  empty.command("peer-fin");
+  read.command("send 103");
+  read.command("read 1 103");
+  read.command("peer-fin");
+  read.command("read 1 100");
+  Kernel kernel;
+  for (const auto& [program, has_read] : {std::pair{&never, false}, std::pair{&empty, false}, std::pair{&read, true}}) {
+    const auto sample = kernel.look(program->cookie());
+    ASSERT_TRUE(sample);
+    EXPECT_EQ(sample->state, model::TcpState::CloseWait);
+    EXPECT_TRUE(sample->older_than_observer);
+    EXPECT_FALSE(known(sample->peer_closed_at));
+    EXPECT_EQ(sample->has_read_end(), has_read);
+  }
+  empty.command("read 1 100");
+  const auto sample = kernel.look(empty.cookie());
+  ASSERT_TRUE(sample);
+  EXPECT_EQ(sample->has_read_end(), true);
+}
+
+TEST_P(Exact, what_a_read_leaves_behind_is_told_until_more_comes)
+{
+  Kernel kernel;
+  Workload program = exact();
+  const auto left = [&] {
+    const auto sample = kernel.look(program.cookie());
+    return sample ? std::pair(sample->leftover_bytes, sample->unread_bytes) : std::pair(~0U, ~0U);
+  };
+  program.command("send 5003");
+  EXPECT_EQ(left(), std::pair(0U, 5003U));  // nobody has read
+  program.command("read 1 1009");
+  EXPECT_EQ(left(), std::pair(3994U, 3994U));
+  program.command("peek 3 101");
+  EXPECT_EQ(left(), std::pair(3994U, 3994U));
+  program.command("send 211");
+  EXPECT_EQ(left(), std::pair(0U, 4205U));
+  program.command("read 1 7");
+  EXPECT_EQ(left(), std::pair(4198U, 4198U));
+  program.command("read-all");
+  EXPECT_EQ(left(), std::pair(0U, 0U));
+}
+
 // splice does not pass sock_recvmsg: copied_seq moves, the histogram of user reads does not.
 TEST_P(Exact, splice_consumes_without_a_read)
 {

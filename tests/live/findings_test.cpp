@@ -95,7 +95,8 @@ TEST(Findings, guilty_programs_are_named_in_time)
   std::vector<Guilty> all;
   all.push_back(guilty("stalled-reader", stall, {"never-reads"}, unread_50021));
   all.push_back(guilty("stalled-reader", stall, {"never-reads", "--netns", "--family", "6"}, unread_50021));
-  all.push_back(guilty("close-wait", half, {"close-wait", "--eof", "seen"}, eof(std::nullopt)));
+  all.push_back(guilty("close-wait", half, {"close-wait", "--eof", "seen"}, eof(true)));
+  all.push_back(guilty("close-wait", half, {"close-wait", "--eof", "never", "--family", "6"}, eof(false)));
   all.push_back(guilty("accept-backlog", hold, {"accept-backlog"}, [](const Json& line) {  // children older than laggard
     EXPECT_EQ(line.at("laggard.evidence.accept_queue"), 3U);
     EXPECT_TRUE(line.at("laggard.finding.start_is_lower_bound"));

@@ -220,6 +220,8 @@ Observer::Observer(std::vector<std::string> arguments, const std::function<void(
           [&] {
             arguments.insert(arguments.begin(), laggard_program());
             arguments.insert(arguments.end(), {"--output", "json"});
+            if (const char* hook = std::getenv("LAGGARD_SWEEP_HOOK"); hook != nullptr)
+              arguments.insert(arguments.end(), {"--hook", std::string("sweep=") + hook});
             return arguments;
           }(),
           before_exec)
@@ -295,7 +297,7 @@ std::vector<Json> Observer::findings(std::uint32_t pid) const
   return found;
 }
 
-Kernel::Kernel()
+Kernel::Kernel(const std::string& sweep_hook)
 {
   source::live::LiveOptions options;
   options.max_cpu = 1;
@@ -303,15 +305,27 @@ Kernel::Kernel()
     options.forced_hooks["reads"] = hook;
   if (const char* hook = std::getenv("LAGGARD_GROWTH_HOOK"); hook != nullptr)
     options.forced_hooks["growth"] = hook;
+  if (const char* hook = std::getenv("LAGGARD_SWEEP_HOOK"); hook != nullptr)
+    options.forced_hooks["sweep"] = hook;
+  if (!sweep_hook.empty())
+    options.forced_hooks["sweep"] = sweep_hook;
   auto opened = source::live::LiveSource::open(options);
   if (!opened)
     throw std::runtime_error(opened.error().message());
   source_ = std::move(*opened);
 }
 
-const model::Tick& Kernel::tick()
+const model::Tick& Kernel::tick() { return take(true); }
+
+const model::Tick& Kernel::session_tick()
 {
-  auto raw = source_->tick(true, true);
+  eventually([&] { return take(false).swept; });
+  return tick_;
+}
+
+const model::Tick& Kernel::take(bool everything)
+{
+  auto raw = source_->tick(true, everything);
   if (!raw)
     throw std::runtime_error(raw.error().message());
   auto decoded = source::decode(*raw);

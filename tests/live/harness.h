@@ -107,13 +107,16 @@ class Observer {
 // The kernel side alone, in this process: exact numbers.
 class Kernel {
  public:
-  Kernel();
+  // `sweep_hook`: forced; empty: the best one, or what LAGGARD_SWEEP_HOOK says.
+  explicit Kernel(const std::string& sweep_hook = {});
   // Looks now; the socket's newest sample, if there is one.
   std::optional<model::SocketSample> look(std::uint64_t cookie);
   const model::Tick& tick();
+  const model::Tick& session_tick();  // as a session does it, when a sweep is due: only what is interesting
   source::live::LiveSource& source() { return *source_; }
 
  private:
+  const model::Tick& take(bool everything);
   std::unique_ptr<source::live::LiveSource> source_;
   model::Tick tick_;
 };
