@@ -50,6 +50,8 @@ Error load_error(int negative_errno, const std::string& log)
   for (std::string_view before : {"unknown func ", "program of this type cannot use helper "})
     if (const std::string name = word_after(log, before); !name.empty())
       return {fmt::format("this kernel does not let tracing programs call {}", name), {}};
+  if (log.find("BPF_STX uses reserved fields") != std::string::npos)  // before 5.12
+    return {"this kernel has no atomic operations that return a value", {}};
   if (const std::string name = word_after(log, "failed to find kernel BTF type ID of '"); !name.empty())
     return {fmt::format("this kernel has no {}", name), {}};
   if (log.find("vmlinux BTF is not found") != std::string::npos || log.find("failed to find valid kernel BTF") != std::string::npos)
