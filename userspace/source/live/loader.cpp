@@ -151,7 +151,10 @@ Availability probe(std::span<const Candidate> table, std::string* log)
     for (std::string_view name : candidate.programs)
       if (!name.empty())
         programs.push_back(name);
-    const auto loaded = load(programs, {}, log);
+    std::string own_log;  // of this candidate alone: the sentence is found in it
+    const auto loaded = load(programs, {}, &own_log);
+    if (log != nullptr)
+      *log += own_log;
     availability[candidate.hook] = loaded ? std::string{} : loaded.error().message();
   }
   return availability;
