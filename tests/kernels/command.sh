@@ -47,6 +47,9 @@ for hook in $rungs; do
     tp_btf/rss_stat*)
       echo "forced: growth=$hook"
       (export LAGGARD_GROWTH_HOOK=$hook; run_tests 'Attribution.*') || failed=1 ;;
+    iter/task_file+iter/tcp)  # Sweep.* force it themselves
+      echo "forced: sweep=$hook"
+      (export LAGGARD_SWEEP_HOOK=$hook; run_tests 'Family/Exact.*:Traps.*:Mptcp.*:Findings.guilty*') || failed=1 ;;
     *recv*)
       echo "forced: reads=$hook"
       (export LAGGARD_READS_HOOK=$hook; run_tests 'Family/Exact.*') || failed=1 ;;
