@@ -61,6 +61,7 @@ static __noinline bool announce(struct sock *sk, struct laggard_sock_state *stat
   }
   state->flags |= LAGGARD_F_ANNOUNCED;
   fill_socket_record(record, sk, state);
+  record->flags |= LAGGARD_F_FIRST_READ;
   bpf_ringbuf_submit(record, flags);
   return true;
 }

@@ -115,6 +115,7 @@ Child::Child(const std::vector<std::string>& command, const std::function<void()
 {
   auto [input_read, input_write] = make_pipe();
   auto [output_read, output_write] = make_pipe();
+  ::fcntl(output_write.get(), F_SETPIPE_SZ, 1 << 20);  // a test checks each line, and laggard's last ones come all at once
   auto [error_read, error_write] = make_pipe();
   pid_ = ::fork();
   if (pid_ < 0)

@@ -15,6 +15,7 @@ namespace {
 constexpr Duration kStep = 10ms;
 constexpr std::uint32_t kMss = 1448;
 constexpr std::uint32_t kTruesize = 768;  // of a small datagram's buffer
+constexpr Duration kRtoMin = 200ms, kRtoMax = 120s;  // include/net/tcp.h
 
 std::uint64_t whole(double& due)
 {
@@ -91,7 +92,7 @@ void SceneSocket::arrive(std::uint32_t bytes)
   sample.rcv_window_left -= bytes;
   sample.rmem_bytes = 2 * sample.unread_bytes;
   sample.bytes_received += bytes;
-  sample.last_arrival = scene_->now_;
+  sample.last_arrival = sample.last_ack = scene_->now_;
 }
 
 void SceneSocket::arrive_datagrams(std::uint32_t count, std::uint32_t bytes)
@@ -107,14 +108,26 @@ void SceneSocket::arrive_datagrams(std::uint32_t count, std::uint32_t bytes)
   sample.drops += count - taken;
 }
 
-// As begin_epoch() in bpf/reads.bpf.c: the first read of an epoch tells of the previous one.
+// A step first brings and then reads: what comes at a rate has come again by the time that anybody looks.
+void SceneSocket::update_leftover()
+{
+  const double rate = peer != nullptr ? peer->send_rate_ : arrival_rate_;
+  const bool comes_again = rate * seconds(kStep) >= 1 && sample.rcv_window_left >= sample.rcv_mss;
+  const bool left = !comes_again && read_rcv_nxt_ == sample.rcv_nxt + sample.peer_closed;
+  sample.leftover_bytes = left ? sample.unread_bytes : 0;
+}
+
+// As begin_epoch() in bpf/reads.bpf.c: the first read of an epoch tells of the previous one. It has taken its bytes by then,
+// and counts for the next epoch.
 void SceneSocket::begin_epoch()
 {
   if (sample.read_epoch == scene_->epoch_)
     return;
   if (sample.read_epoch != 0) {
     sample.time = scene_->now_;
+    update_leftover();
     scene_->announced_.push_back(sample);
+    scene_->announced_.back().first_read = true;
   }
   sample.min_unread_bytes.reset();
   sample.max_unread_bytes = 0;
@@ -143,9 +156,9 @@ void SceneSocket::count_reads(std::uint32_t bytes, std::uint64_t times)
 void SceneSocket::read(std::uint32_t bytes, std::uint64_t times)
 {
   while (times > 0 && sample.unread_bytes > 0) {
-    begin_epoch();
-    sample.last_read = scene_->now_;
     if (sample.transport == model::Transport::Udp) {
+      begin_epoch();
+      sample.last_read = scene_->now_;
       const auto taken = static_cast<std::uint32_t>(std::min<std::uint64_t>(times, sample.queued_packets));
       const std::uint32_t truesize = sample.unread_bytes / sample.queued_packets;
       sample.queued_packets -= taken;
@@ -157,12 +170,17 @@ void SceneSocket::read(std::uint32_t bytes, std::uint64_t times)
       continue;
     }
     const std::uint32_t size = std::min(bytes, sample.unread_bytes);
-    const auto count = static_cast<std::uint32_t>(std::min<std::uint64_t>(times, sample.unread_bytes / size));
+    const bool is_new = sample.read_epoch != scene_->epoch_;
+    const auto count = is_new ? 1 : static_cast<std::uint32_t>(std::min<std::uint64_t>(times, sample.unread_bytes / size));
     const bool closed = sample.rcv_window_left < sample.rcv_mss;
-    sample.max_unread_bytes = std::max(sample.max_unread_bytes, sample.unread_bytes);
+    const std::uint32_t before = sample.unread_bytes;
     sample.unread_bytes -= size * count;
     sample.copied_seq += size * count;
     sample.rmem_bytes = 2 * sample.unread_bytes;
+    begin_epoch();
+    sample.last_read = scene_->now_;
+    read_rcv_nxt_ = sample.rcv_nxt + sample.peer_closed;
+    sample.max_unread_bytes = std::max(sample.max_unread_bytes, before);
     // Emptiness under a closed window does not qualify, but what the read before it left does.
     std::uint32_t least = sample.unread_bytes;
     if (least == 0 && closed)
@@ -196,12 +214,54 @@ void SceneSocket::splice(std::uint32_t bytes)
 
 void SceneSocket::send(std::uint32_t bytes, bool acknowledged)
 {
+  if (sample.write_seq == sample.snd_una) {
+    timeout_ = kRtoMin;
+    times_out_ = scene_->now_ + timeout_;
+  }
   sample.write_seq += bytes;
   last_sent = scene_->now_;
-  if (acknowledged) {
+  if (acknowledged && !peer_is_lost_) {
     sample.snd_una = sample.write_seq;
     sample.bytes_acked += bytes;
+    sample.last_ack = scene_->now_;
   }
+}
+
+// As tcp_retransmit_timer() in net/ipv4/tcp_timer.c.
+void SceneSocket::run_timer()
+{
+  if (!peer_is_lost_ || sample.write_seq == sample.snd_una)
+    return;
+  while (times_out_ <= scene_->now_) {
+    sample.retransmits++;
+    timeout_ = std::min(timeout_ * 2, kRtoMax);
+    times_out_ += timeout_;
+  }
+}
+
+void SceneSocket::loses_peer()
+{
+  peer_is_lost_ = true;
+  timeout_ = kRtoMin;
+  times_out_ = scene_->now_ + timeout_;
+}
+
+void SceneSocket::peer_answers()
+{
+  peer_is_lost_ = false;
+  sample.bytes_acked += sample.write_seq - sample.snd_una;
+  sample.snd_una = sample.write_seq;
+  sample.retransmits = sample.probes_unanswered = 0;
+  sample.last_ack = scene_->now_;
+}
+
+// As tcp_reset(): what was not sent is dropped, what was not read stays.
+void SceneSocket::is_reset()
+{
+  sample.state = model::TcpState::Close;
+  sample.reset = true;
+  sample.ended_at = scene_->now_;
+  sample.write_seq = sample.snd_una;
 }
 
 void SceneSocket::peer_closes()
@@ -233,6 +293,7 @@ void SceneSocket::orphan()
 
 void SceneSocket::step(double seconds)
 {
+  run_timer();
   if (send_rate_ > 0) {
     sends_due_ += send_rate_ * seconds;
     send(static_cast<std::uint32_t>(whole(sends_due_)), peer == nullptr);
@@ -269,7 +330,38 @@ bool SceneSocket::is_interesting() const
   const TcpState state = sample.state;
   return (sample.read_epoch != 0 && scene_->epoch_ - sample.read_epoch <= 1) || sample.drops != announced_drops_ ||
          sample.unread_bytes > 0 || sample.write_seq != sample.snd_una || state == TcpState::Listen ||
-         sample.unaccepted || state == TcpState::CloseWait || state == TcpState::FinWait1 || state == TcpState::FinWait2;
+         sample.unaccepted || state == TcpState::CloseWait || state == TcpState::FinWait1 || state == TcpState::FinWait2 ||
+         (sample.is_ended() && sample.rcv_nxt != 0);
+}
+
+// As is_pooled() in bpf/sweep.bpf.c.
+bool SceneSocket::is_pooled() const
+{
+  if (!sample.has_file)
+    return false;
+  if (sample.transport == model::Transport::Udp)
+    return sample.queued_packets == 0;
+  return sample.state == model::TcpState::Established && sample.unread_bytes == 0 && sample.write_seq == sample.snd_una &&
+         sample.bytes_received > 0 && sample.bytes_acked > 0;
+}
+
+// As fill_pooled() in bpf/sweep.bpf.c. That a UDP socket exists is known once a hook or a sweep has met it.
+model::PooledSample SceneSocket::pooled() const
+{
+  const bool is_udp = sample.transport == model::Transport::Udp;
+  model::PooledSample pooled;
+  pooled.cookie = sample.cookie;
+  pooled.owner = sample.owner;
+  pooled.tuple = sample.tuple;
+  pooled.netns = sample.netns;
+  pooled.connected = sample.connected;
+  pooled.accepted = sample.accepted;
+  pooled.transport = sample.transport;
+  pooled.opened = is_udp && !sample.older_than_observer ? known_since_ : sample.opened;
+  pooled.idle_since = is_udp ? std::max(sample.last_read, pooled.opened) : std::max(sample.last_arrival, last_sent);
+  if (!is_udp && !sample.connected)
+    pooled.idle_since = std::max(pooled.idle_since, sample.last_ack);
+  return pooled;
 }
 
 Scene::Scene(detect::DetectorOptions options, Duration interval)
@@ -292,7 +384,7 @@ SceneProcess& Scene::process(std::uint32_t tgid, std::string comm)
 
 SceneSocket& Scene::tcp(SceneProcess& owner)
 {
-  SceneSocket& socket = sockets_.emplace_back(*this, &owner);
+  SceneSocket& socket = sockets_.emplace_back(*this, &owner, now_);
   socket.holders = {owner.id};
   model::SocketSample& sample = socket.sample;
   sample.cookie = next_cookie_++;
@@ -385,21 +477,16 @@ void Scene::tick()
       if (!socket.is_interesting())
         continue;
       socket.sample.time = now_;
+      socket.update_leftover();
       socket.announced_drops_ = socket.sample.drops;
       tick.sockets.push_back(socket.sample);
     }
-  // As is_pooled() in bpf/sweep.bpf.c.
   tick.looked_at_pools = looks_at_pools && tick.swept && now_ >= pools_due_;
   if (tick.looked_at_pools) {
     pools_due_ = now_ + pools_period_ * 9 / 10;
-    for (const SceneSocket& socket : sockets_) {
-      const model::SocketSample& sample = socket.sample;
-      if (sample.transport == model::Transport::Tcp && sample.state == model::TcpState::Established && !sample.accepted &&
-          (sample.connected || sample.older_than_observer) && sample.unread_bytes == 0 && sample.write_seq == sample.snd_una &&
-          sample.bytes_received > 0 && sample.bytes_acked > 0 && sample.has_file)
-        tick.pooled.push_back({sample.cookie, sample.owner, sample.tuple, sample.netns, sample.connected, sample.opened,
-                               std::max(sample.last_arrival, socket.last_sent)});
-    }
+    for (const SceneSocket& socket : sockets_)
+      if (socket.is_pooled())
+        tick.pooled.push_back(socket.pooled());
   }
   tick.walked_holders = walks_holders && walk_wanted_;
   if (tick.walked_holders)
@@ -417,6 +504,8 @@ void Scene::tick()
       sample.anon_bytes = static_cast<std::uint64_t>(process.anon_bytes(elapsed_seconds()));
       sample.shmem_bytes = static_cast<std::uint64_t>(process.shmem_bytes(elapsed_seconds()));
       sample.read_bytes = process.read_bytes;
+      sample.threads = process.threads;
+      sample.waits_in_epoll = process.waits_in_epoll;
     }
 
   tick.can_attribute = can_attribute;

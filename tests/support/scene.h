@@ -45,6 +45,8 @@ struct SceneProcess {
   std::function<double(double)> shmem_bytes = [](double) { return 0.0; };
   std::uint64_t read_bytes = 0;  // of all its sockets, as bpf/ totals them
   std::vector<SceneShare> grows_with;
+  std::uint32_t threads = 0;     // 0 = unknown
+  bool waits_in_epoll = false;   // its first thread
 };
 
 // One socket: what the kernel knows of it and bpf/reads.bpf.c keeps of it. Arrivals and reads are simulated in steps of
@@ -69,6 +71,9 @@ class SceneSocket {
   void read_eof();
   void shut_down();    // our FIN, acknowledged
   void orphan();       // the last descriptor was closed
+  void loses_peer();   // from now on nothing of what is sent is acknowledged, and the retransmission timer runs
+  void peer_answers(); // it acknowledges everything, a keepalive probe as well
+  void is_reset();     // by the peer; whoever holds it holds it on
 
   model::SocketSample sample;            // all of it may be edited; keep rcv_nxt, copied_seq and unread_bytes consistent
   std::vector<model::ProcessId> holders;
@@ -76,7 +81,7 @@ class SceneSocket {
   std::uint32_t window_bytes = 128 << 10;
   MonoTime last_sent;
 
-  SceneSocket(Scene& scene, SceneProcess* reader) : scene_(&scene), reader_(reader) {}
+  SceneSocket(Scene& scene, SceneProcess* reader, MonoTime now) : scene_(&scene), reader_(reader), known_since_(now) {}
 
  private:
   friend class Scene;
@@ -84,7 +89,11 @@ class SceneSocket {
   void begin_epoch();
   void count_reads(std::uint32_t bytes, std::uint64_t times);
   void update_window();
+  void update_leftover();
+  void run_timer();
   bool is_interesting() const;
+  bool is_pooled() const;
+  model::PooledSample pooled() const;
 
   Scene* scene_;
   SceneProcess* reader_;
@@ -93,6 +102,11 @@ class SceneSocket {
   bool drains_ = false;
   double arrivals_due_ = 0, reads_due_ = 0, sends_due_ = 0;
   std::uint64_t announced_drops_ = 0;
+  std::optional<std::uint32_t> read_rcv_nxt_;  // as bpf/reads.bpf.c keeps it: with the FIN, after the last read that took some
+  MonoTime known_since_;
+  bool peer_is_lost_ = false;
+  Duration timeout_{};  // of the retransmission timer
+  MonoTime times_out_;
 };
 
 class Scene {

@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
+#include <map>
+
 #include "support/scene.h"
 
 namespace laggard::test {
@@ -215,6 +218,140 @@ TEST(Incidents, NewsIsSaidOnceAndNotAtEveryTick)
   const auto lines = it.scene.findings().size();
   it.scene.run(3s);
   EXPECT_EQ(it.scene.findings().size(), lines);
+}
+
+// A listener that nobody serves any more, a child in its queue, a client here that had a connection to it, and one of its own.
+struct StaleListener {
+  StaleListener()
+  {
+    listener.sample.state = model::TcpState::Listen;
+    listener.sample.connected = false;
+    listener.sample.tuple = {endpoint(0, 0, 0, 0, 80), {}};
+    listener.sample.max_ack_backlog = 128;
+    listener.sample.ack_backlog = 1;
+    for (SceneSocket* socket : {&waiting, &own}) {
+      socket->sample.tuple = {endpoint(10, 0, 0, 9, 80), socket->sample.tuple.local};
+      socket->sample.accepted = true;
+      socket->sample.connected = false;
+    }
+    waiting.sample.unaccepted = true;
+    waiting.sample.has_file = false;
+    waiting.holders.clear();
+    left.sample.tuple.local.address = left.sample.tuple.peer.address;
+    left.peer_closes();
+  }
+  // The server has exited, its child holds what it had.
+  void inherit()
+  {
+    for (SceneSocket* socket : {&listener, &own})
+      socket->holders = {child.id};
+    scene.exit(server);
+  }
+  Finding only(Kind kind) const
+  {
+    const auto found = scene.opened(kind);
+    EXPECT_THAT(found, SizeIs(1)) << detect::to_string(kind);
+    return found.empty() ? Finding{} : last_line(scene, found[0].id);
+  }
+  std::map<std::uint64_t, std::uint64_t> causes() const
+  {
+    std::map<std::uint64_t, std::uint64_t> result;
+    for (const Finding& opened : scene.lines(detect::Phase::Opened))
+      if (const auto cause = last_line(scene, opened.id).symptom_of)
+        result[opened.id] = *cause;
+    return result;
+  }
+  Scene scene;
+  SceneProcess& server = scene.process(17, "server");
+  SceneProcess& child = scene.process(18, "sleep");
+  SceneProcess& client = scene.process(19, "client");
+  SceneSocket& listener = scene.tcp(server);
+  SceneSocket& waiting = scene.tcp(server);
+  SceneSocket& own = scene.tcp(server);
+  SceneSocket& left = scene.tcp(client);
+};
+
+TEST(Incidents, ClientsThatAreLeftFollowFromAListenerThatNobodyServes)
+{
+  for (const bool inherited : {false, true}) {
+    StaleListener it;
+    if (inherited)
+      it.inherit();
+    it.scene.run(70s);
+    const Finding backlog = it.only(Kind::AcceptBacklog);
+    EXPECT_EQ(backlog.process.comm, inherited ? "sleep" : "server");
+    EXPECT_FALSE(backlog.symptom_of);
+    const Finding left = it.only(Kind::CloseWait);
+    EXPECT_EQ(left.process.comm, "client");
+    EXPECT_EQ(left.symptom_of, backlog.id);
+    EXPECT_THAT(left.symptom_of_text, testing::HasSubstr("ACCEPT BACKLOG"));
+    EXPECT_THAT(backlog.symptoms, ElementsAre(left.id));
+  }
+}
+
+TEST(Incidents, ClientsOfAnotherPortNamespaceOrHostAreTheirOwnFault)
+{
+  const auto follows = [](const std::function<void(model::SocketSample&)>& change) {
+    StaleListener it;
+    change(it.left.sample);
+    it.scene.run(70s);
+    return it.only(Kind::CloseWait).symptom_of.has_value();
+  };
+  EXPECT_TRUE(follows([](model::SocketSample&) {}));
+  EXPECT_FALSE(follows([](model::SocketSample& left) { left.tuple.peer.port = 81; }));
+  EXPECT_FALSE(follows([](model::SocketSample& left) { left.netns++; }));
+  EXPECT_FALSE(follows([](model::SocketSample& left) { left.tuple.peer = endpoint(10, 0, 0, 77, 80); }));
+}
+
+TEST(Incidents, WhoHasInheritedTheListenerHasInheritedItsConnections)
+{
+  StaleListener it;
+  it.inherit();
+  it.own.peer_closes();
+  it.left.read_eof();
+  it.scene.destroy(it.left);
+  it.scene.run(70s);
+  const Finding own = it.only(Kind::CloseWait);
+  EXPECT_EQ(own.process.comm, "sleep");
+  EXPECT_EQ(own.symptom_of, it.only(Kind::AcceptBacklog).id);
+}
+
+TEST(Incidents, AServerThatDoesNotCloseIsNotTheVictimOfItsOwnQueue)
+{
+  StaleListener it;
+  it.own.peer_closes();
+  it.scene.destroy(it.left);
+  it.scene.run(70s);
+  const Finding backlog = it.only(Kind::AcceptBacklog);
+  const Finding own = it.only(Kind::CloseWait);
+  EXPECT_FALSE(own.symptom_of);
+  EXPECT_EQ(backlog.symptom_of, own.id);
+}
+
+TEST(Incidents, NothingFollowsFromItself)
+{
+  for (const bool inherited : {false, true}) {
+    StaleListener it;
+    if (inherited)
+      it.inherit();
+    it.own.peer_closes();
+    SceneSocket& unread = it.scene.tcp(it.server);
+    unread.sample.tuple = {endpoint(10, 0, 0, 9, 80), unread.sample.tuple.local};
+    unread.sample.accepted = true;
+    unread.sample.connected = false;
+    unread.holders = {inherited ? it.child.id : it.server.id};
+    unread.arrive(700);
+    it.scene.run(120s);
+    const auto causes = it.causes();
+    EXPECT_THAT(causes, testing::Not(IsEmpty()));
+    for (const auto& [symptom, cause] : causes) {
+      std::uint64_t at = cause;
+      std::size_t steps = 0;
+      for (auto next = causes.find(at); next != causes.end() && steps <= causes.size(); next = causes.find(at), steps++)
+        at = next->second;
+      EXPECT_LE(steps, causes.size()) << "a circle";
+    }
+  }
 }
 
 }  // namespace

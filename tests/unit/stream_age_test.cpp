@@ -164,5 +164,45 @@ TEST(StreamAge, ThinningNeverMakesBytesOlderAndLosesLittle)
   }
 }
 
+TEST(StreamAge, ARestartMovesWhatCameBeforeItAndNothingElse)
+{
+  StreamAge age;
+  age.observe(at(0s), 100, 100);
+  age.observe(at(1s), 200, 100);
+  age.observe(at(5s), 300, 100);
+  age.restart(at(3s));
+  EXPECT_EQ(age.oldest(), at(3s));
+  age.observe(at(6s), 300, 250);
+  EXPECT_EQ(age.oldest(), at(5s));
+}
+
+TEST(StreamAge, ARestartEndsALowerBound)
+{
+  StreamAge age;
+  age.observe(at(0s), 200, 100);
+  ASSERT_TRUE(age.is_lower_bound());
+  age.restart(at(9s));
+  EXPECT_FALSE(age.is_lower_bound());
+  EXPECT_EQ(age.lag(at(10s)), 1s);
+}
+
+TEST(StreamAge, ARestartToATimeBeforeChangesNothing)
+{
+  StreamAge age;
+  age.observe(at(4s), 200, 100);
+  age.restart(at(2s));
+  EXPECT_EQ(age.oldest(), at(4s));
+  EXPECT_TRUE(age.is_lower_bound());
+}
+
+TEST(StreamAge, ARestartOfNothingIsNothing)
+{
+  StreamAge age;
+  age.observe(at(0s), 100, 100);
+  age.restart(at(2s));
+  EXPECT_TRUE(age.empty());
+  EXPECT_EQ(age.last_consumed(), at(0s));
+}
+
 }  // namespace
 }  // namespace laggard::model

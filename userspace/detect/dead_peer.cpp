@@ -91,6 +91,8 @@ void judge_dead_peer(const Context& context, std::vector<Verdict>& verdicts)
         .weight = seconds(age),
         .severity = age >= limits.dead_peer * 10 ? Severity::Critical : Severity::Warning,
     };
+    if (verdict.subject.server_side)  // a listener may be bound to every address
+      verdict.subject.endpoint.address = {};
     if (verdict.subject.server_side)
       accepted[{verdict.subject.netns, verdict.subject.endpoint.port}].push_back(std::move(verdict));
     else

@@ -46,7 +46,7 @@ constexpr int kMovesOfAReader = 3;      // within the window: it takes what it l
 constexpr std::uint32_t kSpells = 2;    // one alone is a stall that is over
 constexpr std::size_t kLateTogether = 3;
 constexpr double kShareTogether = 0.8;  // of --late-share
-constexpr double kMoreWaits = 1.5;      // times as much as a half window before
+constexpr double kMoreWaits = 1.05;     // times as much as in the third of a window before, each time
 constexpr double kSlower = 3;           // who takes much at once and then pauses takes twice as much in one half as in the other
 
 Look look_at(const Context& context, const model::Connection& connection)
@@ -106,9 +106,14 @@ bool gets_worse(const Context& context, const model::Connection& connection, Fil
 {
   const std::span looks{connection.lateness().looks()};
   // Less than that is the filling of two buffers.
-  if (looks.size() >= 4 && looks.back().time - looks.front().time >= context.thresholds.late_window * 2 / 3) {
+  const std::size_t third = looks.size() / 3;
+  if (third >= 2 && looks.back().time - looks.front().time >= context.thresholds.late_window * 2 / 3) {
+    const Pace first = pace_of(looks.first(third)), second = pace_of(looks.subspan(third, third)), last = pace_of(looks.last(third));
+    if (second.most_unread_bytes >= first.most_unread_bytes * kMoreWaits &&
+        last.most_unread_bytes >= second.most_unread_bytes * kMoreWaits)
+      return true;
     const Pace before = pace_of(looks.first(looks.size() / 2 + 1)), now = pace_of(looks.subspan(looks.size() / 2));
-    if (now.most_unread_bytes >= before.most_unread_bytes * kMoreWaits || now.bytes_per_second * kSlower <= before.bytes_per_second)
+    if (now.bytes_per_second * kSlower <= before.bytes_per_second)
       return true;
   }
   const model::Connection* sender = context.model.peer_of(connection);
@@ -216,7 +221,8 @@ void describe_slow_reader(const Context& context, std::span<const Verdict> membe
   const bool by_lag = lags(look, context.thresholds.lag / 2);
   const double late_share = connection.lateness().share(context.now(), context.thresholds.late_window);
   finding.evidence.push_back({"late_ratio", late_share});
-  if (connection.history().size() < 2 || (!by_lag && late_share >= context.thresholds.late_share / 2)) {
+  const bool stands = known(connection.standing_since()) && context.now() - connection.standing_since() >= context.thresholds.hold;
+  if (connection.history().size() < 2 || (!(stands && by_lag) && late_share >= context.thresholds.late_share / 2)) {
     describe_late_in_bursts(context, members, connection, finding);
     return;
   }

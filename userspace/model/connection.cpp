@@ -79,7 +79,7 @@ void Connection::observe_receive(const SocketSample& sample, const ModelOptions&
   // The announcement of an epoch's first read tells of the reads before it, so until then nothing was taken. Else there were
   // reads that nobody told of one by one, or splice, which leaves no time: what waited may have been taken at once.
   if (consumed)
-    step.consumed = known(sample.last_read) && sample.last_read <= step.begin ? step.end : step.begin;
+    step.consumed = sample.first_read ? step.end : step.begin;
 
   receive_.observe(sample.time, sample.rcv_nxt, sample.copied_seq, sample.last_arrival, sample.older_than_observer);
   // In an accept queue it was the backlog that waited.
@@ -127,7 +127,7 @@ bool Connection::outlives_absence(const ModelOptions& options) const
   if (latest_.transport == Transport::Tcp)
     return !lateness_.looks().empty();
   return latest_.drops > 0 &&
-         (!losses_.empty() || absences_ < kDropLooks || latest_.time - last_shown_ < options.window);
+         (absences_ < kDropLooks || latest_.time - last_shown_ < std::max(options.window, options.drop_window));
 }
 
 void Connection::end_tick(const ModelOptions& options)

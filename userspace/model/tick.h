@@ -34,6 +34,7 @@ struct SocketSample {
   bool accepted = false;
   bool connected = false;
   bool has_file = false;    // some process holds it
+  bool first_read = false;  // of an epoch, told at once: nothing was read between the last look of the epoch before and this one
   bool in_epoll = false;    // some epoll set has it
   bool unaccepted = false;  // established, and waits in an accept queue
   bool eof_seen = false;    // a read returned 0

@@ -81,6 +81,7 @@ void add(model::Tick& tick, const laggard_socket_record& record)
   sample.connected = flag(LAGGARD_F_CONNECTED);
   sample.has_file = flag(LAGGARD_F_HAS_FILE);
   sample.unaccepted = flag(LAGGARD_F_UNACCEPTED);
+  sample.first_read = flag(LAGGARD_F_FIRST_READ);
   sample.in_epoll = flag(LAGGARD_F_IN_EPOLL);
   sample.eof_seen = flag(LAGGARD_F_EOF_SEEN);
   sample.eof_eaten = flag(LAGGARD_F_EOF_EATEN);

@@ -27,6 +27,7 @@
 #define LAGGARD_F_TIMED_OUT 0x400u   // ended because the peer acknowledged nothing for too long
 #define LAGGARD_F_KEEPALIVE 0x800u   // record only: SO_KEEPALIVE is set
 #define LAGGARD_F_FIN_UNREAD 0x1000u // record only: the peer's FIN is queued and no read has passed it
+#define LAGGARD_F_FIRST_READ 0x8000u // record only: the first read of an epoch tells of the reads before it
 #define LAGGARD_F_FIN_READ 0x4000u   // record only: the peer's FIN has been passed by a read
 #define LAGGARD_F_IN_EPOLL 0x2000u   // record only: some epoll set has the file
 
