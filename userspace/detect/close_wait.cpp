@@ -55,7 +55,9 @@ void describe_close_wait(const Context& context, std::span<const Verdict> member
   const std::optional<bool> has_read_end = sample.has_read_end();
   const std::string age = half_closed_age(context, since);
 
-  const char* knows = !has_read_end   ? "whether the program has read the end of file is not known"
+  const bool told_by_error = sample.is_ended() && !sample.peer_closed;
+  const char* knows = told_by_error   ? "the next read or write of it fails"
+                      : !has_read_end ? "whether the program has read the end of file is not known"
                       : *has_read_end ? "the program has read the end of file"
                                       : "the program has not read since, so it does not know";
   const char* what = sample.is_ended() && !sample.peer_closed ? (sample.timed_out ? "the connection ended" : "the peer reset it")
@@ -66,7 +68,8 @@ void describe_close_wait(const Context& context, std::span<const Verdict> member
   finding.details.push_back(fmt::format("{} for {}: {}", how_it_ended(sample), age, knows));
   if (sample.unread_bytes > 0)
     finding.details.push_back(fmt::format("{} unread in front of the end of file", format_bytes(sample.unread_bytes)));
-  finding.advice = has_read_end == true ? "the program read 0 and did not close: look for the error path that drops the descriptor"
+  finding.advice = told_by_error ? "a connection that is reset must be closed: look for the error path that drops the descriptor"
+                   : has_read_end == true ? "the program read 0 and did not close: look for the error path that drops the descriptor"
                                     : "the program must read until 0 and close; one that waits for nothing never notices";
 
   describe_queue(sample, finding);

@@ -153,7 +153,8 @@ std::string tuple_words(const model::Tuple& tuple, std::string_view arrow)
 
 std::string place_words(const detect::Finding& finding, std::string_view arrow)
 {
-  if (!finding.socket)
+  // Leaked sockets may be to an endpoint each: the message names the one that all share.
+  if (!finding.socket || finding.kind == detect::Kind::ConnectionLeak)
     return {};
   const detect::SocketRef& socket = *finding.socket;
   if (!finding.is_group)
