@@ -266,7 +266,7 @@ TEST(ConnectionLeak, LooksThatDoNotReachBackProveNothing)
   it.scene.looks_at_pools = false;
   it.leak(100);
   it.scene.looks_at_pools = true;
-  it.leak(40);
+  it.leak(24);
   EXPECT_THAT(it.scene.findings(), IsEmpty());
   it.leak(20);
   EXPECT_THAT(it.opened(), SizeIs(1));

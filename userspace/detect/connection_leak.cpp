@@ -3,9 +3,10 @@
 //
 // Needs, of the sockets of one process and role (it opened them, it accepted them, or they are UDP), --leak-count that have been
 // idle for --idle; a number of those that rose in each third of the time looked at; new ones in that time; and as good as
-// none of them closed or used again. Sets are looked at per endpoint, for who opens a new one where one stands unused does not
-// reuse, and as a whole, where each is to an endpoint of its own; for twice --idle, which few keep-alive timeouts exceed, and UDP
-// sockets of one endpoint for --idle: an answer takes seconds.
+// none of them closed or used again. A set is looked at
+//   - per endpoint, for --idle: who opens a new one where one stands unused does not reuse;
+//   - as a whole, for twice --idle, where each is to an endpoint of its own, for there was nothing to reuse; and accepted ones,
+//     whose clients may be alive and silent. Few keep-alive timeouts exceed that.
 // A pool reuses before it opens, a pool that is filled at once stays as it is, and who closes what it used keeps a steady number.
 // A message that came out of the blue and was read shows that somebody listens (one subscription per user): such a socket does
 // not count, where a third of a set shows it none does, and the others have to be silent for twice the longest silence that
@@ -37,7 +38,7 @@ constexpr std::uint64_t kLeftOver = 20;  // of as many one may have left: a set 
 
 Duration span_of(const PoolKey& key, Duration idle)
 {
-  return key.role == Role::Udp && key.endpoint ? idle : idle * 2;
+  return key.endpoint && key.role != Role::Accepted ? idle : idle * 2;
 }
 
 // Where --max-cpu lets us look less often than that, three intervals between looks stand for the thirds.
