@@ -52,15 +52,16 @@ std::vector<model::SocketSample> waiting(const model::Tick& tick, const Workload
   });
 }
 
-class Sweep : public testing::TestWithParam<std::string> {
+class Sweep : public testing::TestWithParam<bool> {
  protected:
+  static std::string rung() { return GetParam() ? kStorage : kFiles; }
   void SetUp() override
   {
     LAGGARD_NEEDS_BPF();
     // The first one is for kernels that have no other: it must be there.
-    if (GetParam() == kStorage && !refusal(kStorage).empty())
+    if (rung() == kStorage && !refusal(kStorage).empty())
       GTEST_SKIP() << kStorage << ": " << refusal(kStorage);
-    ASSERT_EQ(refusal(GetParam()), "");
+    ASSERT_EQ(refusal(rung()), "");
   }
 };
 
@@ -68,7 +69,7 @@ TEST_P(Sweep, finds_a_udp_socket_that_is_never_read)
 {
   Workload older({"exact", "--proto", "udp"});
   older.command("send 31 101");
-  Kernel kernel{GetParam()};
+  Kernel kernel{rung()};
   Workload younger({"exact", "--proto", "udp", "--family", "6"});
   younger.command("send 37 103");
   const model::Tick& tick = kernel.session_tick();
@@ -87,7 +88,7 @@ TEST_P(Sweep, finds_a_udp_socket_that_is_never_read)
 
 TEST_P(Sweep, finds_a_slow_reader_until_its_queue_is_empty)
 {
-  Kernel kernel{GetParam()};
+  Kernel kernel{rung()};
   Workload program({"exact"});
   program.command("send 10007");
   program.command("read 1 101");
@@ -103,7 +104,7 @@ TEST_P(Sweep, finds_a_slow_reader_until_its_queue_is_empty)
 
 TEST_P(Sweep, shows_a_socket_of_two_processes_once)
 {
-  Kernel kernel{GetParam()};
+  Kernel kernel{rung()};
   Workload program({"exact"});
   program.command("send 1013");
   Fd shared{::socket(AF_INET, SOCK_DGRAM, 0)};
@@ -163,7 +164,7 @@ TEST_P(Sweep, shows_what_waits_in_an_accept_queue)
 {
   constexpr auto jiffies = std::chrono::milliseconds(20);  // two, of a kernel with HZ=100
   Workload older({"accept-backlog", "--count", "3"});
-  Kernel kernel{GetParam()};
+  Kernel kernel{rung()};
   const MonoTime before = mono_now();
   Workload few({"accept-backlog", "--count", "5", "--family", "6"});
   Workload many({"accept-backlog", "--count", "19"});
@@ -171,7 +172,7 @@ TEST_P(Sweep, shows_what_waits_in_an_accept_queue)
   for (int round = 0; round < 3; round++) {
     const model::Tick& tick = kernel.session_tick();
     for (const auto& [program, shown, all] :
-         {std::tuple{&older, 3U, 3U}, std::tuple{&few, 5U, 5U}, std::tuple{&many, GetParam() == kFiles ? 16U : 19U, 19U}}) {
+         {std::tuple{&older, 3U, 3U}, std::tuple{&few, 5U, 5U}, std::tuple{&many, rung() == kFiles ? 16U : 19U, 19U}}) {
       SCOPED_TRACE(program->text("local"));
       const auto listeners = samples_of(tick, program->cookie());
       ASSERT_EQ(listeners.size(), 1U);
@@ -203,7 +204,7 @@ TEST_P(Sweep, shows_what_waits_in_an_accept_queue)
 // More than an iterator's buffer holds at a time: a listener that does not fit is asked for again, with all that waits there.
 TEST_P(Sweep, misses_nobody_at_the_end_of_a_buffer)
 {
-  Kernel kernel{GetParam()};
+  Kernel kernel{rung()};
   std::vector<std::unique_ptr<Workload>> programs;
   for (int i = 0; i < 11; i++)
     programs.push_back(std::make_unique<Workload>(std::vector<std::string>{"accept-backlog", "--count", "13"}));
@@ -221,20 +222,19 @@ TEST_P(Sweep, misses_nobody_at_the_end_of_a_buffer)
 // Connections older than laggard that wait in another network namespace: only the rung over files gets there.
 TEST_P(Sweep, files_lead_to_accept_queues_of_other_namespaces)
 {
-  if (GetParam() != kFiles)
+  if (rung() != kFiles)
     GTEST_SKIP() << "no iterator that finds them";
   if (::geteuid() != 0)
     GTEST_SKIP() << "only root can make a network namespace";
   Workload program({"accept-backlog", "--count", "7", "--netns"});
-  Kernel kernel{GetParam()};
+  Kernel kernel{rung()};
   const auto children = waiting(kernel.session_tick(), program);
   EXPECT_EQ(children.size(), 7U);
   for (const model::SocketSample& child : children)
     EXPECT_TRUE(child.older_than_observer);
 }
 
-INSTANTIATE_TEST_SUITE_P(Rung, Sweep, testing::Values(kStorage, kFiles),
-                         [](const auto& hook) { return hook.param == kStorage ? "storage" : "files"; });
+INSTANTIATE_TEST_SUITE_P(Rung, Sweep, testing::Bool(), [](const auto& by_storage) { return by_storage.param ? "storage" : "files"; });
 
 TEST(SweepRungs, agree)
 {
