@@ -125,6 +125,11 @@ Result<void> LiveSource::start()
   ring_.reset(ring_buffer__new(bpf_map__fd(skeleton_->maps.ring), keep_record, &pending_, nullptr));
   if (!ring_)
     return errno_failure("cannot map the ring buffer");
+  // Who looks once needs no state from before: the first tick's walk is the seeding one.
+  if (!plan_.has("reads")) {
+    skeleton_->bss->epoch = 0;
+    return {};
+  }
   // Sockets that are older than us get their state here; what the walk prints belongs to the first tick.
   RawTick seeded;
   if (auto walked = walk(skeleton_->links.holders, seeded); !walked || !plan_.has("unaccepted"))

@@ -140,7 +140,10 @@ Result<Skeleton> load(std::span<const std::string_view> programs, std::span<cons
     ~Forget() { libbpf_log = nullptr; }
   } forget;
   auto skeleton = load_object(true, programs, on_demand, *libbpf_log);
-  return skeleton ? std::move(skeleton) : load_object(false, programs, on_demand, *libbpf_log);
+  // What is not permitted is so without kfuncs, too.
+  if (skeleton || skeleton.error().code == std::errc::operation_not_permitted)
+    return skeleton;
+  return load_object(false, programs, on_demand, *libbpf_log);
 }
 
 Availability probe(std::span<const Candidate> table, std::string* log)
@@ -160,6 +163,22 @@ Availability probe(std::span<const Candidate> table, std::string* log)
   return availability;
 }
 
+namespace {
+
+// The best rung of each feed that has more than one.
+std::vector<Candidate> first_of_many(std::span<const Candidate> table)
+{
+  std::vector<Candidate> first;
+  for (auto candidate = table.begin(); candidate != table.end(); ++candidate) {
+    const auto same = [&](const Candidate& other) { return other.feed == candidate->feed; };
+    if (std::none_of(table.begin(), candidate, same) && std::count_if(table.begin(), table.end(), same) > 1)
+      first.push_back(*candidate);
+  }
+  return first;
+}
+
+}  // namespace
+
 Result<Loaded> load_best(const std::map<std::string, std::string>& forced, std::span<const std::string_view> feeds)
 {
   std::vector<Candidate> table;
@@ -172,9 +191,14 @@ Result<Loaded> load_best(const std::map<std::string, std::string>& forced, std::
   auto best = plan(table, {}, forced);
   if (!best)
     return tl::make_unexpected(best.error());
-  // Most hosts take the best plan at once; only where one does not is every rung tried on its own.
+  // Most hosts take the best plan at once. Where one does not, the rungs that another one could stand for are tried first, for
+  // that costs least, and every rung on its own only where it was none of these.
   if (auto skeleton = load(best->programs, best->on_demand))
     return Loaded{std::move(*best), std::move(*skeleton)};
+  best = plan(table, probe(first_of_many(table)), forced);
+  if (best->gap.empty())
+    if (auto skeleton = load(best->programs, best->on_demand))
+      return Loaded{std::move(*best), std::move(*skeleton)};
   best = plan(table, probe(table), forced);
   if (!best->gap.empty())
     return failure(best->gap);
