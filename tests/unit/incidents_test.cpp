@@ -335,11 +335,10 @@ TEST(Incidents, NothingFollowsFromItself)
     if (inherited)
       it.inherit();
     it.own.peer_closes();
-    SceneSocket& unread = it.scene.tcp(it.server);
+    SceneSocket& unread = it.scene.tcp(inherited ? it.child : it.server);
     unread.sample.tuple = {endpoint(10, 0, 0, 9, 80), unread.sample.tuple.local};
     unread.sample.accepted = true;
     unread.sample.connected = false;
-    unread.holders = {inherited ? it.child.id : it.server.id};
     unread.arrive(700);
     it.scene.run(120s);
     const auto causes = it.causes();
