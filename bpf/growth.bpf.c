@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-// Feed `growth`: which reads the memory of one process grows with. Attached for a few seconds, for one suspect.
+// Feed `growth`: which reads the memory of a process grows with. Attached while there are suspects, some seconds each.
 //
 // Hook: rss_stat fires where a page is accounted, in the context of who touched it, huge pages included (a page fault
 // does not say how much it brought: 4 KiB and 2 MiB look alike). The registers at the last entry into the kernel tell a
@@ -8,12 +8,17 @@
 #include "lib/record.bpf.h"
 #include <laggard/abi/growth.h>
 
-struct laggard_growth_run growth_run __weak = {};
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, LAGGARD_MAX_SUSPECTS);
+  __type(key, __u32);
+  __type(value, struct laggard_suspect);
+} suspects __weak SEC(".maps");
 
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
-  __uint(max_entries, 4096);
-  __type(key, __u64);
+  __uint(max_entries, 8192);
+  __type(key, struct laggard_growth_key);
   __type(value, struct laggard_growth);
 } growth __weak SEC(".maps");
 
@@ -31,7 +36,7 @@ struct thread {
   __u64 cookie;         // of the TCP or UDP socket read last; 0 = none
   __u64 pending_pages;  // touched by the kernel within `in`; counted under cookie 0 until a read claims them
   __u64 pending_sample;
-  __u64 generation;     // of the run that wrote this
+  __u64 generation;     // of the attribution that wrote this
   struct call in;
 };
 // By thread id. Preallocated: a page fault is no place to ask for memory.
@@ -103,8 +108,10 @@ static __always_inline const struct pt_regs *user_registers(struct task_struct *
   return (const struct pt_regs *)bpf_task_pt_regs(task);
 }
 
-// What this thread did in this run; NULL where it is not known yet and not to be created.
-static __always_inline struct thread *thread_of(struct task_struct *task, bool create)
+static __always_inline struct laggard_suspect *suspect_of(__u32 tgid) { return bpf_map_lookup_elem(&suspects, &tgid); }
+
+// What this thread did in this attribution; NULL where it is not known yet and not to be created.
+static __always_inline struct thread *thread_of(const struct laggard_suspect *suspect, struct task_struct *task, bool create)
 {
   __u32 tid = task->pid;
   struct thread *thread = bpf_map_lookup_elem(&threads, &tid);
@@ -113,47 +120,54 @@ static __always_inline struct thread *thread_of(struct task_struct *task, bool c
     bpf_map_update_elem(&threads, &tid, &nothing, BPF_NOEXIST);
     thread = bpf_map_lookup_elem(&threads, &tid);
   }
-  if (thread && thread->generation != growth_run.generation) {
+  if (thread && thread->generation != suspect->generation) {
     __builtin_memset(thread, 0, sizeof(*thread));
-    thread->generation = growth_run.generation;
+    thread->generation = suspect->generation;
   }
   return thread;
 }
 
 // ---- counting ----
 
-static __always_inline void charge(__u64 cookie, __s64 kernel_pages, __s64 user_pages)
+static __always_inline struct laggard_growth *growth_with(const struct laggard_suspect *suspect, __u64 cookie)
 {
-  struct laggard_growth *entry = bpf_map_lookup_elem(&growth, &cookie);
+  struct laggard_growth_key key = {.cookie = cookie, .generation = suspect->generation};
+  struct laggard_growth *entry = bpf_map_lookup_elem(&growth, &key);
+  if (entry)
+    return entry;
+  static const struct laggard_growth nothing = {};
+  bpf_map_update_elem(&growth, &key, &nothing, BPF_NOEXIST);
+  return bpf_map_lookup_elem(&growth, &key);
+}
+
+static __always_inline void charge(struct laggard_suspect *suspect, __u64 cookie, __s64 kernel_pages, __s64 user_pages)
+{
+  struct laggard_growth *entry = growth_with(suspect, cookie);
   if (!entry) {
-    struct laggard_growth nothing = {};
-    bpf_map_update_elem(&growth, &cookie, &nothing, BPF_NOEXIST);
-    entry = bpf_map_lookup_elem(&growth, &cookie);
-    if (!entry) {
-      __sync_fetch_and_add(&growth_run.lost_pages, kernel_pages + user_pages);
-      return;
-    }
+    __sync_fetch_and_add(&suspect->lost_pages, kernel_pages + user_pages);
+    return;
   }
   __sync_fetch_and_add(&entry->kernel_pages, kernel_pages);
   __sync_fetch_and_add(&entry->user_pages, user_pages);
 }
 
 // One sample per stack_interval_ns stands for all pages since the one before. Returns its id, 0 = none taken.
-static __noinline __u64 sample(struct task_struct *task, __u64 cookie, __u64 pages, __u32 within_syscall)
+static __noinline __u64 sample(struct laggard_suspect *suspect, struct task_struct *task, __u64 cookie, __u64 pages,
+                               __u32 within_syscall)
 {
-  if (!task)
+  if (!suspect || !task)
     return 0;
   __u64 now = bpf_ktime_get_ns();
-  __sync_fetch_and_add(&growth_run.unsampled_pages, pages);
-  if (now - growth_run.last_sample_ns < growth_run.stack_interval_ns)
+  __sync_fetch_and_add(&suspect->unsampled_pages, pages);
+  if (now - suspect->last_sample_ns < suspect->stack_interval_ns)
     return 0;
-  growth_run.last_sample_ns = now;
+  suspect->last_sample_ns = now;
   struct laggard_stack_sample *sample = bpf_ringbuf_reserve(&samples, sizeof(*sample), 0);
   if (!sample) {
-    __sync_fetch_and_add(&growth_run.lost_samples, 1);
+    __sync_fetch_and_add(&suspect->lost_samples, 1);
     return 0;
   }
-  __u64 id = __sync_fetch_and_add(&growth_run.sample_ids, 1) + 1;
+  __u64 id = __sync_fetch_and_add(&suspect->sample_ids, 1) + 1;
   const struct pt_regs *regs = user_registers(task);
   struct call call;
   read_call(regs, &call);
@@ -161,7 +175,7 @@ static __noinline __u64 sample(struct task_struct *task, __u64 cookie, __u64 pag
   sample->tid = task->pid;
   sample->id = id;
   sample->cookie = cookie;
-  sample->pages = __sync_fetch_and_and(&growth_run.unsampled_pages, 0);
+  sample->pages = __sync_fetch_and_and(&suspect->unsampled_pages, 0);
   sample->in_syscall = within_syscall;
   sample->register_count = copy_registers(regs, sample->registers);
   // Page by page, so that the end of the stack's mapping costs the rest and not everything.
@@ -179,36 +193,40 @@ static __noinline __u64 sample(struct task_struct *task, __u64 cookie, __u64 pag
 }
 
 // How much larger the suspect is than at the event before; MM_* `member`.
-static __always_inline __s64 step(struct mm_struct *mm, int member)
+static __always_inline __s64 step(struct laggard_suspect *suspect, struct mm_struct *mm, int member)
 {
   __u32 error_pages = 0;
   __u64 pages = mm_pages(mm, member, &error_pages);
-  __u64 before = __sync_lock_test_and_set(&growth_run.last_pages[member & 3], pages);
-  return before ? (__s64)(pages - before) : 1;
+  __u64 before = __sync_lock_test_and_set(&suspect->last_pages[member & 3], pages);
+  if (before)
+    return pages - before;
+  suspect->first_pages[member & 3] = pages ? pages - 1 : 0;
+  return pages != 0;
 }
 
 SEC("tp_btf/rss_stat")
 int BPF_PROG(grow, struct mm_struct *mm, int member)
 {
   struct task_struct *task = bpf_get_current_task_btf();
-  if ((__u32)task->tgid != growth_run.suspect_tgid || task->mm != mm)
+  struct laggard_suspect *suspect = suspect_of(task->tgid);
+  if (!suspect || task->mm != mm)
     return 0;
   if (member != MM_ANONPAGES && member != MM_SHMEMPAGES)
     return 0;
-  __s64 pages = step(mm, member);
+  __s64 pages = step(suspect, mm, member);
   if (pages <= 0)
     return 0;
 
   const struct pt_regs *regs = user_registers(task);
   bool within_syscall = in_syscall(regs);
-  struct thread *thread = thread_of(task, within_syscall);
+  struct thread *thread = thread_of(suspect, task, within_syscall);
   __u64 cookie = thread ? thread->cookie : 0;
-  __u64 id = growth_run.stack_interval_ns ? sample(task, within_syscall ? 0 : cookie, pages, within_syscall) : 0;
+  __u64 id = suspect->stack_interval_ns ? sample(suspect, task, within_syscall ? 0 : cookie, pages, within_syscall) : 0;
   if (!within_syscall) {
-    charge(cookie, 0, pages);
+    charge(suspect, cookie, 0, pages);
     return 0;
   }
-  charge(0, pages, 0);
+  charge(suspect, 0, pages, 0);
   if (!thread)
     return 0;
   struct call call;
@@ -224,24 +242,55 @@ int BPF_PROG(grow, struct mm_struct *mm, int member)
   return 0;
 }
 
+// A turn ends where the next one begins, or with its socket.
+static __always_inline void end_turn(struct laggard_growth *entry, __u32 write_seq)
+{
+  if (!entry->last_read_ns)
+    return;
+  entry->turns++;
+  entry->answered += write_seq != entry->write_seq;
+}
+
+static __always_inline void count_read(struct laggard_growth *entry, struct sock *sk, int ret)
+{
+  entry->reads++;
+  entry->read_bytes += ret;
+  struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+  if (!tp)
+    return;
+  __u64 now = bpf_ktime_get_ns();
+  if (now - entry->last_read_ns > LAGGARD_TURN_PAUSE_NS || now - entry->turn_began_ns > LAGGARD_TURN_MAX_NS) {
+    end_turn(entry, tp->write_seq);
+    entry->turn_began_ns = now;
+    entry->write_seq = tp->write_seq;
+    struct laggard_sock_state *state = bpf_sk_storage_get(&sockets, sk, NULL, 0);
+    entry->accepted = state && state->flags & LAGGARD_F_ACCEPTED;
+  }
+  entry->last_read_ns = now;
+}
+
 static __always_inline int on_attributed_read(struct sock *sk, int ret)
 {
   struct task_struct *task = bpf_get_current_task_btf();
-  if ((__u32)task->tgid != growth_run.suspect_tgid || ret <= 0 || !is_tracked(sk))
+  struct laggard_suspect *suspect = suspect_of(task->tgid);
+  if (!suspect || ret <= 0 || !is_tracked(sk))
     return 0;
-  struct thread *thread = thread_of(task, true);
+  struct thread *thread = thread_of(suspect, task, true);
   if (!thread)
     return 0;
   __u64 cookie = bpf_get_socket_cookie(sk);
   thread->cookie = cookie;
+  struct laggard_growth *entry = growth_with(suspect, cookie);
+  if (entry)
+    count_read(entry, sk, ret);
   if (!thread->pending_pages)
     return 0;
   struct call call;
   read_call(user_registers(task), &call);
   // Pages of an earlier system call stay where they are.
   if (call.ip == thread->in.ip && call.sp == thread->in.sp && call.argument == thread->in.argument) {
-    charge(0, -(__s64)thread->pending_pages, 0);
-    charge(cookie, thread->pending_pages, 0);
+    charge(suspect, 0, -(__s64)thread->pending_pages, 0);
+    charge(suspect, cookie, thread->pending_pages, 0);
     if (thread->pending_sample) {
       struct laggard_stack_owner *owner = bpf_ringbuf_reserve(&samples, sizeof(*owner), 0);
       if (owner) {
@@ -276,6 +325,22 @@ int BPF_PROG(growth_reads_inet6, struct socket *sock, struct msghdr *msg, size_t
 {
   struct sock *sk = sock->sk;
   return sk ? on_attributed_read(sk, ret) : 0;
+}
+
+// One request per connection: no next read ends the turn.
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(growth_ends, struct sock *sk)
+{
+  struct laggard_sock_state *state = bpf_sk_storage_get(&sockets, sk, NULL, 0);
+  struct laggard_suspect *suspect = state ? suspect_of(state->reader_tgid) : NULL;
+  struct tcp_sock *tp = suspect ? bpf_skc_to_tcp_sock(sk) : NULL;
+  if (!tp)
+    return 0;
+  struct laggard_growth_key key = {.cookie = bpf_get_socket_cookie(sk), .generation = suspect->generation};
+  struct laggard_growth *entry = bpf_map_lookup_elem(&growth, &key);
+  if (entry)
+    end_turn(entry, tp->write_seq);
+  return 0;
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -102,10 +102,23 @@ int BPF_PROG(state_set, struct sock *sk, int oldstate, int newstate)
   return 0;
 }
 
+// Whose sockets live for less than a look is known by their end. One that never had a peer is ended by who closes it, others
+// in the context of anybody.
+static __always_inline __u32 user_of(struct sock *sk, const struct laggard_sock_state *state)
+{
+  if (state && state->owner_tgid)
+    return state->owner_tgid;
+  struct task_struct *task = bpf_get_current_task_btf();
+  return sk->__sk_common.skc_dport || !task->mm ? 0 : task->tgid;
+}
+
 SEC("tp_btf/tcp_destroy_sock")
 int BPF_PROG(state_destroy, struct sock *sk)
 {
   struct laggard_sock_state *state = bpf_sk_storage_get(&sockets, sk, NULL, 0);
+  __u32 user = user_of(sk, state);
+  if (user)
+    add_read_bytes(user, 0);
   return state ? tell_end(sk, state) : 0;
 }
 

@@ -89,6 +89,7 @@ static __always_inline bool show(struct seq_file *seq, struct sock *sk, struct l
   visited++;
   if (is_subflow(sk) && !is_unaccepted(sk))
     return true;
+  fold_read_bytes(state);
   __u32 zero = 0;
   struct scratch *scratch = bpf_map_lookup_elem(&records, &zero);
   if (!scratch)

@@ -84,8 +84,10 @@ int processes(struct bpf_iter__task *ctx)
   record.data_vm_pages = mm->data_vm;
   record.brk_bytes = mm->brk - mm->start_brk;
   __u64 *total = bpf_map_lookup_elem(&read_totals, &record.tgid);
-  if (total)
+  if (total) {
     record.read_bytes = *total;
+    record.uses_sockets = 1;
+  }
   __builtin_memcpy(record.comm, task->comm, sizeof(record.comm));
   record.threads = BPF_CORE_READ(task, signal, nr_threads);
   record.waits = sleeps_in_epoll_wait(task) ? LAGGARD_WAITS_EPOLL : LAGGARD_WAITS_OTHERWISE;

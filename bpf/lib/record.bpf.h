@@ -189,20 +189,25 @@ static __always_inline void fill_socket_record(struct laggard_socket_record *rec
     fill_udp(record, sk);
 }
 
-// The bytes that a socket was read for belong to the process that read them, also when the socket lives for less than
-// a tick or is never announced. Called at the end of each epoch with reads and at the end of the socket.
-static __always_inline void fold_read_bytes(struct laggard_sock_state *state)
+// Who has read bytes, or none, is a user of sockets from then on.
+static __always_inline void add_read_bytes(__u32 tgid, __u64 fresh)
 {
-  __u64 fresh = total_read_bytes(state) - state->folded_bytes;
-  __u32 tgid = state->reader_tgid;
-  if (!fresh || !tgid)
-    return;
-  state->folded_bytes += fresh;
   __u64 *total = bpf_map_lookup_elem(&read_totals, &tgid);
   if (total)
     __sync_fetch_and_add(total, fresh);
   else if (bpf_map_update_elem(&read_totals, &tgid, &fresh, BPF_NOEXIST))
     count_lost(LAGGARD_LOST_NO_TOTALS);
+}
+
+// The bytes that a socket was read for belong to the process that read them, also when the socket lives for less than
+// a tick or is never announced. Called at each sweep, at the end of each epoch with reads and at the end of the socket. A
+// look at a total that is being written may be too high: until it is reached nothing is added.
+static __always_inline void fold_read_bytes(struct laggard_sock_state *state)
+{
+  __u64 folded = state->folded_bytes, total = total_read_bytes(state);
+  __u32 tgid = state->reader_tgid;
+  if (tgid && total > folded && __sync_val_compare_and_swap(&state->folded_bytes, folded, total) == folded)
+    add_read_bytes(tgid, total - folded);
 }
 
 // Of a socket that has none yet. The kernel gives none to one whose last reference is gone: nothing is lost with that.

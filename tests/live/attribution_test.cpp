@@ -184,14 +184,14 @@ void begin(Kernel& kernel, std::uint32_t tgid, Duration stack_interval = {})
     if (process.id.tgid == tgid)
       id = process.id;
   ASSERT_TRUE(id);
-  const auto begun = kernel.source().attribute({id, std::chrono::minutes(5), stack_interval});
+  const auto begun = kernel.source().attribute({.process = id, .duration = std::chrono::minutes(5), .stack_interval = stack_interval});
   ASSERT_TRUE(begun) << begun.error().message();
 }
 
 Result finish(Kernel& kernel)
 {
   Result result;
-  kernel.source().attribution()->stop();
+  kernel.source().attributions().stop();
   const model::Tick tick = kernel.tick();
   result.skipped_runs = tick.lost.skipped_runs;
   for (const model::GrowthSample& growth : tick.growths) {
@@ -199,7 +199,7 @@ Result finish(Kernel& kernel)
                                        static_cast<double>(growth.user_bytes) / kPage};
     result.lost = static_cast<double>(growth.lost_bytes) / kPage;
   }
-  EXPECT_EQ(kernel.source().attribution(), nullptr);
+  EXPECT_FALSE(kernel.source().attributions().any());
   return result;
 }
 
@@ -375,7 +375,7 @@ TEST(Attribution, more_sockets_than_can_be_counted_are_said)
   LAGGARD_NEEDS_GROWTH();
   if (accounts_in_batches())
     GTEST_SKIP() << "64 pages at a time reach one in 20 of these sockets";
-  constexpr std::size_t kSockets = 4400, kPagesEach = 3;
+  constexpr std::size_t kSockets = 8800, kPagesEach = 3;
   Suspect suspect{[] {
     return std::pair{Suspect::Work([] {
                        char* memory = fresh_pages(kSockets * kPagesEach);
@@ -390,7 +390,7 @@ TEST(Attribution, more_sockets_than_can_be_counted_are_said)
                      Suspect::Cookies{}};
   }};
   const Result result = attribute(suspect);
-  EXPECT_LE(result.by_cookie.size(), 4097U);
+  EXPECT_LE(result.by_cookie.size(), 8193U);
   EXPECT_NEAR(result.total() + result.lost, kSockets * kPagesEach, 0.1 * kSockets * kPagesEach);
   EXPECT_GT(result.lost, 0);
 }

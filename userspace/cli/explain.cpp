@@ -253,9 +253,10 @@ int run_explain(const Options& options)
                      ? identify::Symbols::open(tgid)
                      : failure("no names: the /proc of a nested pid namespace shows other processes");
   StackCollector collector{symbols ? &*symbols : nullptr};
-  const source::live::Attribution::Samples taker{[&](const laggard_stack_sample& sample) { collector.stack(sample); },
+  const source::live::Attributions::Samples taker{[&](const laggard_stack_sample& sample) { collector.stack(sample); },
                                                  [&](const laggard_stack_owner& owner) { collector.owner(owner); }};
-  if (auto begun = source.attribute({last->id, duration, std::max<Duration>(duration / kMaxStacks, std::chrono::milliseconds(2))}); !begun)
+  const Duration stack_interval = std::max<Duration>(duration / kMaxStacks, std::chrono::milliseconds(2));
+  if (auto begun = source.attribute({.process = last->id, .duration = duration, .stack_interval = stack_interval}); !begun)
     return fail(kCannotObserve, "cannot explain: " + begun.error().message());
   std::fprintf(stderr, "laggard: tracing the memory of pid %u for %s; stop earlier with Ctrl-C\n", tgid,
                format_duration(duration).c_str());
@@ -268,17 +269,17 @@ int run_explain(const Options& options)
   if (!signals)
     return fail(kCannotObserve, signals.error().message());
   const auto ended = run_live_loop(pace, source, *signals, [&]() -> Result<bool> {
-    source.attribution()->take(taker);
-    lost_samples = source.attribution()->lost_samples();
+    source.attributions().take(taker);
+    lost_samples = source.attributions().lost_samples();
     if (auto looked = look(false); !looked)
       return tl::make_unexpected(looked.error());
-    return source.attribution() != nullptr && !exited;
+    return source.attributions().any() && !exited;
   });
   if (!ended)
     return fail(kCannotObserve, ended.error().message());
-  if (source.attribution() != nullptr) {  // Ctrl-C, or it exited
-    source.attribution()->take(taker);
-    source.attribution()->stop();
+  if (source.attributions().any()) {  // Ctrl-C, or it exited
+    source.attributions().take(taker);
+    source.attributions().stop();
     if (auto looked = look(false); !looked)
       return fail(kCannotObserve, looked.error().message());
   }

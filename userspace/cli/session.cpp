@@ -52,15 +52,11 @@ bool Session::tick(std::span<const std::byte> raw)
 // nothing can be concluded: that is not "nothing found".
 void Session::look_for_answer()
 {
-  // The source attributes one process at a time, and may have just begun with another.
+  // The source attributes some processes at a time, and may have just begun with others.
   const Duration patience = 2 * std::max(options_.thresholds.attribution, detect::Thresholds{}.attribution) + 3 * model_.interval();
-  const auto& wanted = detector_.wants_attribution();
-  if (wanted != unanswered_) {
-    unanswered_ = wanted;
-    unanswered_since_ = model_.now();
-  }
-  if (unanswered_ && model_.now() - unanswered_since_ > patience)
-    never_answered_.insert(*unanswered_);
+  for (const detect::Suspect& suspect : detector_.suspects())
+    if (model_.now() - suspect.since > patience + suspect.patience)
+      never_answered_.insert(suspect.process);
 }
 
 bool Session::say(const std::vector<detect::Finding>& findings)
@@ -114,7 +110,7 @@ bool Session::say_degraded()
   }
   if (never_answered_.size() > never_answered_said_) {
     messages.push_back(fmt::format("the memory of process {} grows, but the recording does not tell with what: while it was "
-                                   "made, with its thresholds, that was no suspect", unanswered_ ? unanswered_->tgid : 0));
+                                   "made, with its thresholds, that was no suspect", never_answered_.begin()->tgid));
     never_answered_said_ = never_answered_.size();
   }
   if (messages.empty())

@@ -37,7 +37,7 @@ class Session {
   int output_ended() const;
 
   bool wants_holders() const { return detector_.wants_holders(); }
-  const std::optional<model::ProcessId>& wants_attribution() const { return detector_.wants_attribution(); }
+  const std::vector<detect::Suspect>& suspects() const { return detector_.suspects(); }
   const detect::Counts& counts() const { return detector_.counts(); }
   std::size_t sockets_tracked() const { return model_.connections().size(); }
   std::uint64_t ticks() const { return ticks_; }
@@ -64,10 +64,7 @@ class Session {
   std::uint64_t missing_ticks_ = 0;
   std::uint64_t missing_ticks_said_ = 0;
   std::string error_;
-  // Of a recording: who is to be attributed, without a pause since then, and was in vain.
-  std::optional<model::ProcessId> unanswered_;
-  MonoTime unanswered_since_;
-  std::set<model::ProcessId> never_answered_;
+  std::set<model::ProcessId> never_answered_;  // of a recording: who was to be attributed, in vain
   std::size_t never_answered_said_ = 0;
 };
 

@@ -59,6 +59,22 @@ bool tell_of_pairs(const Options& options, LiveSetup& setup, Session& session)
   return goes_on;
 }
 
+void attribute(const Options& options, std::span<const detect::Suspect> suspects, source::live::LiveSource& source)
+{
+  for (const detect::Suspect& suspect : suspects) {
+    if (!source.can_attribute())
+      return;
+    if (auto begun = source.attribute({.process = suspect.process,
+                                       .duration = options.thresholds.attribution,
+                                       .needed_bytes = suspect.needed_bytes,
+                                       .patience = suspect.patience,
+                                       .stack_interval = {}});
+        !begun)
+      std::fprintf(stderr, "laggard: memory growth will be correlated with reads, not attributed to them: %s\n",
+                   begun.error().message().c_str());
+  }
+}
+
 // Live ticks through a session; into a recording as well where there is one. After each `ticked`.
 int observe(const Options& options, LiveSetup& setup, const StopSignals& signals, Session& session,
             source::RecordingWriter* recording, const std::function<void()>& ticked, std::string& reason)
@@ -76,11 +92,7 @@ int observe(const Options& options, LiveSetup& setup, const StopSignals& signals
         return false;
       }
     const bool goes_on = session.tick(*raw) && tell_of_pairs(options, setup, session) && tell_of_missing(setup, session);
-    if (const auto& suspect = session.wants_attribution();
-        suspect && setup.source->can_attribute() && setup.source->attribution() == nullptr)
-      if (auto begun = setup.source->attribute({*suspect, options.thresholds.attribution, {}}); !begun)
-        std::fprintf(stderr, "laggard: memory growth will be correlated with reads, not attributed to them: %s\n",
-                     begun.error().message().c_str());
+    attribute(options, session.suspects(), *setup.source);
     if (ticked)
       ticked();
     return goes_on;

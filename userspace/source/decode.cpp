@@ -175,6 +175,8 @@ void add(model::Tick& tick, const laggard_process_record& record, std::uint64_t 
   sample.read_bytes = record.read_bytes;
   sample.threads = record.threads;
   sample.waits_in_epoll = record.waits == LAGGARD_WAITS_EPOLL;
+  sample.uses_sockets = record.uses_sockets != 0;
+  sample.data_bytes = record.data_vm_pages * page_bytes;
 }
 
 void add(model::Tick& tick, const laggard_growth_record& record, std::uint64_t page_bytes)
@@ -190,6 +192,11 @@ void add(model::Tick& tick, const laggard_growth_record& record, std::uint64_t p
   sample.lost_bytes = record.lost_pages * page_bytes;
   sample.limit_bytes = record.memory_limit_bytes;
   sample.headroom_bytes = record.memory_limit_headroom_bytes;
+  sample.accepted = (record.flags & LAGGARD_GROWTH_ACCEPTED) != 0;
+  sample.reads = record.reads;
+  sample.read_bytes = record.read_bytes;
+  sample.turns = record.turns;
+  sample.answered = record.answered;
 }
 
 template <std::size_t N>

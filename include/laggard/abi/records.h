@@ -192,13 +192,17 @@ struct laggard_process_record {
   char comm[16];
   __u32 threads;     // 0 = unknown
   __u32 waits;       // LAGGARD_WAITS_*: what the thread group's leader does
+  __u32 uses_sockets;  // 1: it has read, or closed, a TCP or UDP socket; 0 = unknown
+  __u32 padding;
 };
 
 // laggard_growth_record.flags
 #define LAGGARD_GROWTH_COMPLETE 0x1u  // observed for as long as was asked for
+#define LAGGARD_GROWTH_ACCEPTED 0x2u  // the socket came out of a listener that we knew
 
 // What memory a process gained with one socket while its growth was attributed (abi/growth.h); written by user space when
-// the attribution ends, one per socket and always one with cookie 0 for what no socket explains.
+// the attribution ends, one per socket that it gained anything with, and always one with cookie 0 for what no socket
+// explains: its reads are those of all other sockets.
 struct laggard_growth_record {
   struct laggard_record_header header;
   __u64 start_ns;  // of the process
@@ -212,6 +216,10 @@ struct laggard_growth_record {
   __u64 memory_limit_headroom_bytes;  // left below that limit, page cache counted as free
   __u32 tgid;
   __u32 flags;
+  __u64 reads;
+  __u64 read_bytes;
+  __u64 turns;     // see abi/growth.h
+  __u64 answered;
 };
 
 #define LAGGARD_PAIR_AGES 32

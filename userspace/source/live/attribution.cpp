@@ -4,7 +4,9 @@
 #include <bpf/bpf.h>
 #include <fmt/format.h>
 #include <laggard/abi/records.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "source/live/host.h"
@@ -19,80 +21,165 @@ void append(RawTick& into, const laggard_growth_record& record)
   into.insert(into.end(), bytes, bytes + sizeof record);
 }
 
+std::uint64_t gained_bytes(const laggard_suspect& suspect)
+{
+  std::int64_t pages = 0;
+  for (std::size_t member = 0; member < std::size(suspect.last_pages); member++)
+    pages += static_cast<std::int64_t>(suspect.last_pages[member] - suspect.first_pages[member]);
+  static const auto page_bytes = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  return pages > 0 ? static_cast<std::uint64_t>(pages) * page_bytes : 0;
+}
+
 }  // namespace
 
-Result<std::unique_ptr<Attribution>> Attribution::begin(laggard_bpf& skeleton, std::span<const std::string_view> programs,
-                                                        const AttributionRequest& request, MonoTime now)
+int Attributions::suspects_fd() const { return bpf_map__fd(skeleton_.maps.suspects); }
+
+bool Attributions::has(model::ProcessId process) const
 {
-  std::unique_ptr<Attribution> attribution{new Attribution(skeleton, request, now)};
-
-  const int map = bpf_map__fd(skeleton.maps.growth);
-  __u64 key = 0;
-  while (bpf_map_get_next_key(map, nullptr, &key) == 0)
-    if (bpf_map_delete_elem(map, &key) != 0)
-      break;
-  laggard_growth_run& run = skeleton.bss->growth_run;
-  const __u32 generation = run.generation + 1;
-  run = {};
-  run.generation = generation;
-  run.stack_interval_ns = static_cast<__u64>(request.stack_interval.count());
-  if (request.stack_interval.count() > 0) {
-    attribution->ring_.reset(ring_buffer__new(bpf_map__fd(skeleton.maps.samples), on_sample, attribution.get(), nullptr));
-    if (!attribution->ring_)
-      return errno_failure("cannot map the ring of stack samples");
-    attribution->take({[](const laggard_stack_sample&) {}, [](const laggard_stack_owner&) {}});
-  }
-  run.suspect_tgid = request.process.tgid;
-
-  for (std::string_view name : programs) {
-    bpf_program* program = bpf_object__find_program_by_name(skeleton.obj, std::string(name).c_str());
-    attribution->links_.emplace_back(program != nullptr ? bpf_program__attach(program) : nullptr);
-    if (!attribution->links_.back())
-      return errno_failure(fmt::format("cannot attach '{}'", name));
-  }
-  return attribution;
+  return std::ranges::any_of(running_, [&](const Running& running) { return running.request.process == process; });
 }
 
-Attribution::~Attribution() { skeleton_.bss->growth_run.suspect_tgid = 0; }
-
-void Attribution::finish(MonoTime now, std::uint32_t epoch, RawTick& into)
+Result<void> Attributions::attach()
 {
-  skeleton_.bss->growth_run.suspect_tgid = 0;
-  links_.clear();
+  for (std::string_view name : programs_) {
+    bpf_program* program = bpf_object__find_program_by_name(skeleton_.obj, std::string(name).c_str());
+    links_.emplace_back(program != nullptr ? bpf_program__attach(program) : nullptr);
+    if (!links_.back()) {
+      auto failed = errno_failure(fmt::format("cannot attach '{}'", name));
+      links_.clear();
+      return failed;
+    }
+  }
+  return {};
+}
 
+Result<void> Attributions::begin(const AttributionRequest& request, MonoTime now)
+{
+  if (request.stack_interval > Duration{}) {
+    ring_.reset(ring_buffer__new(bpf_map__fd(skeleton_.maps.samples), on_sample, this, nullptr));
+    if (!ring_)
+      return errno_failure("cannot map the ring of stack samples");
+    take({[](const laggard_stack_sample&) {}, [](const laggard_stack_owner&) {}});
+  }
+  laggard_suspect suspect{};
+  suspect.generation = ++generations_;
+  suspect.stack_interval_ns = static_cast<__u64>(request.stack_interval.count());
+  if (bpf_map_update_elem(suspects_fd(), &request.process.tgid, &suspect, BPF_ANY) != 0)
+    return errno_failure("cannot name a suspect to the kernel");
+  running_.push_back({request, now, suspect.generation});
+  stopped_ = false;
+  if (links_.empty())
+    if (auto attached = attach(); !attached) {
+      running_.pop_back();
+      bpf_map_delete_elem(suspects_fd(), &request.process.tgid);
+      return attached;
+    }
+  return {};
+}
+
+Attributions::~Attributions()
+{
+  for (const Running& running : running_)
+    bpf_map_delete_elem(suspects_fd(), &running.request.process.tgid);
+}
+
+// It begins after a tick and ends before one: a little less rather than an interval more.
+bool Attributions::is_over(const Running& running, const laggard_suspect& suspect, MonoTime now) const
+{
+  const AttributionRequest& request = running.request;
+  const auto lasts = [&](Duration length) { return now >= running.begin + length - length / 20; };
+  return stopped_ || (lasts(request.duration) && (lasts(request.patience) || gained_bytes(suspect) >= request.needed_bytes));
+}
+
+void Attributions::finish(MonoTime now, std::uint32_t epoch, RawTick& into)
+{
+  std::erase_if(running_, [&](const Running& running) {
+    laggard_suspect suspect{};
+    if (bpf_map_lookup_elem(suspects_fd(), &running.request.process.tgid, &suspect) != 0)
+      return true;
+    if (!is_over(running, suspect, now))
+      return false;
+    bpf_map_delete_elem(suspects_fd(), &running.request.process.tgid);
+    tell(running, suspect, now, epoch, into);
+    return true;
+  });
+  if (running_.empty())
+    links_.clear();
+}
+
+void Attributions::tell(const Running& running, const laggard_suspect& suspect, MonoTime now, std::uint32_t epoch, RawTick& into)
+{
   // A /proc of a nested pid namespace names other processes.
   static const bool proc_is_the_hosts = host_facts().initial_pid_ns;
-  const MemoryRoom room = proc_is_the_hosts ? memory_room_of(request_.process.tgid) : MemoryRoom{};
+  const AttributionRequest& request = running.request;
+  const MemoryRoom room = proc_is_the_hosts ? memory_room_of(request.process.tgid) : MemoryRoom{};
   laggard_growth_record record{};
   record.header = {LAGGARD_RECORD_GROWTH, sizeof record, epoch};
-  record.start_ns = request_.process.start_ns;
-  record.begin_ns = static_cast<__u64>(begin_.time_since_epoch().count());
+  record.start_ns = request.process.start_ns;
+  record.begin_ns = static_cast<__u64>(running.begin.time_since_epoch().count());
   record.end_ns = static_cast<__u64>(now.time_since_epoch().count());
-  record.lost_pages = skeleton_.bss->growth_run.lost_pages;
+  record.lost_pages = suspect.lost_pages;
   record.memory_limit_bytes = room.limit_bytes;
   record.memory_limit_headroom_bytes = room.headroom_bytes;
-  record.tgid = request_.process.tgid;
-  record.flags = stopped_ ? 0 : LAGGARD_GROWTH_COMPLETE;
+  record.tgid = request.process.tgid;
+  const __u32 complete = stopped_ ? 0 : LAGGARD_GROWTH_COMPLETE;
+
   const int map = bpf_map__fd(skeleton_.maps.growth);
-  const auto add = [&](__u64 cookie, const laggard_growth& growth) {
-    record.cookie = cookie;
-    record.kernel_pages = growth.kernel_pages;
-    record.user_pages = growth.user_pages;
-    append(into, record);
-  };
-  laggard_growth growth{};
-  __u64 cookie = 0;
-  if (bpf_map_lookup_elem(map, &cookie, &growth) != 0)
-    growth = {};
-  add(0, growth);
-  for (const __u64* previous = nullptr; bpf_map_get_next_key(map, previous, &cookie) == 0; previous = &cookie)
-    if (cookie != 0 && bpf_map_lookup_elem(map, &cookie, &growth) == 0)
-      add(cookie, growth);
+  std::vector<laggard_growth_key> keys;
+  laggard_growth_key key{};
+  for (const laggard_growth_key* previous = nullptr; bpf_map_get_next_key(map, previous, &key) == 0; previous = &key)
+    if (key.generation == running.generation)
+      keys.push_back(key);
+  laggard_growth others{};
+  for (const laggard_growth_key& one : keys) {
+    laggard_growth growth{};
+    if (bpf_map_lookup_elem(map, &one, &growth) != 0 || bpf_map_delete_elem(map, &one) != 0)
+      continue;
+    if (one.cookie == 0) {
+      others.kernel_pages += growth.kernel_pages;
+      others.user_pages += growth.user_pages;
+    } else if (growth.kernel_pages + growth.user_pages == 0) {
+      others.reads += growth.reads;
+      others.read_bytes += growth.read_bytes;
+      others.turns += growth.turns;
+      others.answered += growth.answered;
+    } else {
+      record.cookie = one.cookie;
+      record.flags = complete | (growth.accepted != 0 ? LAGGARD_GROWTH_ACCEPTED : 0);
+      record.kernel_pages = growth.kernel_pages;
+      record.user_pages = growth.user_pages;
+      record.reads = growth.reads;
+      record.read_bytes = growth.read_bytes;
+      record.turns = growth.turns;
+      record.answered = growth.answered;
+      append(into, record);
+    }
+  }
+  record.cookie = 0;
+  record.flags = complete;
+  record.kernel_pages = others.kernel_pages;
+  record.user_pages = others.user_pages;
+  record.reads = others.reads;
+  record.read_bytes = others.read_bytes;
+  record.turns = others.turns;
+  record.answered = others.answered;
+  append(into, record);
 }
 
-int Attribution::on_sample(void* context, void* data, std::size_t size)
+std::uint64_t Attributions::lost_samples() const
 {
-  const Samples* taker = static_cast<Attribution*>(context)->taker_;
+  std::uint64_t lost = 0;
+  for (const Running& running : running_) {
+    laggard_suspect suspect{};
+    if (bpf_map_lookup_elem(suspects_fd(), &running.request.process.tgid, &suspect) == 0)
+      lost += suspect.lost_samples;
+  }
+  return lost;
+}
+
+int Attributions::on_sample(void* context, void* data, std::size_t size)
+{
+  const Samples* taker = static_cast<Attributions*>(context)->taker_;
   __u32 kind = 0;
   std::memcpy(&kind, data, sizeof kind);
   if (kind == LAGGARD_SAMPLE_STACK && size >= sizeof(laggard_stack_sample))
@@ -102,7 +189,7 @@ int Attribution::on_sample(void* context, void* data, std::size_t size)
   return 0;
 }
 
-void Attribution::take(const Samples& samples)
+void Attributions::take(const Samples& samples)
 {
   if (!ring_)
     return;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// One attribution of memory growth (DESIGN 5.3, stage 2): for a few seconds the kernel side counts with which sockets the
-// memory of one process grows. The object exists exactly while the programs are attached.
+// Attributions of memory growth (DESIGN 5.3, stage 2): for a few seconds the kernel side counts with which sockets the memory
+// of a process grows, for several processes at once. Its programs are attached exactly while there is one.
 #pragma once
 
 #include <functional>
@@ -19,23 +19,28 @@ namespace laggard::source::live {
 struct AttributionRequest {
   model::ProcessId process;
   Duration duration{};
+  // Goes on until so much was gained, for `patience` at most: what grows in steps rests for longer than `duration`.
+  std::uint64_t needed_bytes = 0;
+  Duration patience{};
   Duration stack_interval{};  // zero: no stacks
 };
 
-class Attribution {
+class Attributions {
  public:
   // `programs`: those of the hook plan. Needs no capability (since 5.19): they are loaded already.
-  static Result<std::unique_ptr<Attribution>> begin(laggard_bpf& skeleton, std::span<const std::string_view> programs,
-                                                    const AttributionRequest& request, MonoTime now);
-  ~Attribution();
-  Attribution(const Attribution&) = delete;
-  Attribution& operator=(const Attribution&) = delete;
+  Attributions(laggard_bpf& skeleton, std::span<const std::string_view> programs) : skeleton_(skeleton), programs_(programs) {}
+  ~Attributions();
+  Attributions(const Attributions&) = delete;
+  Attributions& operator=(const Attributions&) = delete;
 
-  void stop() { stopped_ = true; }  // the next tick ends it
-  // It begins after a tick and ends before one: a little less rather than an interval more.
-  bool is_over(MonoTime now) const { return stopped_ || now >= begin_ + request_.duration - request_.duration / 20; }
+  bool is_full() const { return running_.size() >= LAGGARD_MAX_SUSPECTS; }
+  bool any() const { return !running_.empty(); }
+  bool has(model::ProcessId process) const;
+  // Not for one that is attributed already, nor where it is full. Of several with stacks the last one has them.
+  Result<void> begin(const AttributionRequest& request, MonoTime now);
+  void stop() { stopped_ = true; }  // the next tick ends all
 
-  // Detaches and appends one GROWTH record per socket.
+  // Ends those that are over and appends one GROWTH record per socket.
   void finish(MonoTime now, std::uint32_t epoch, RawTick& into);
 
   // Samples that came since the last call, oldest first.
@@ -44,24 +49,30 @@ class Attribution {
     std::function<void(const laggard_stack_owner&)> owner;
   };
   void take(const Samples& samples);
-  std::uint64_t lost_samples() const { return skeleton_.bss->growth_run.lost_samples; }
+  std::uint64_t lost_samples() const;  // of those that run
 
  private:
+  struct Running {
+    AttributionRequest request;
+    MonoTime begin;
+    std::uint32_t generation = 0;
+  };
   struct DestroyLink {
     void operator()(bpf_link* link) const { bpf_link__destroy(link); }
   };
   struct FreeRing {
     void operator()(ring_buffer* ring) const { ring_buffer__free(ring); }
   };
-  Attribution(laggard_bpf& skeleton, const AttributionRequest& request, MonoTime now)
-      : skeleton_(skeleton), request_(request), begin_(now)
-  {
-  }
+  Result<void> attach();
+  bool is_over(const Running& running, const laggard_suspect& suspect, MonoTime now) const;
+  void tell(const Running& running, const laggard_suspect& suspect, MonoTime now, std::uint32_t epoch, RawTick& into);
+  int suspects_fd() const;
   static int on_sample(void* context, void* data, std::size_t size);
 
   laggard_bpf& skeleton_;
-  AttributionRequest request_;
-  MonoTime begin_;
+  std::span<const std::string_view> programs_;
+  std::vector<Running> running_;
+  std::uint32_t generations_ = 0;
   bool stopped_ = false;
   std::vector<std::unique_ptr<bpf_link, DestroyLink>> links_;
   std::unique_ptr<ring_buffer, FreeRing> ring_;

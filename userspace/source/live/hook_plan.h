@@ -25,7 +25,7 @@ enum class Use : std::uint8_t {
 struct Candidate {
   std::string_view feed;
   std::string_view hook;                       // as printed: section names of the programs, joined with '+'
-  std::array<std::string_view, 3> programs{};  // names in bpf/*.bpf.c; those that are not needed are empty
+  std::array<std::string_view, 4> programs{};  // names in bpf/*.bpf.c; those that are not needed are empty
   std::string_view note;                       // what is weaker about it; empty for the best
   Use use = Use::Always;
 };
@@ -41,9 +41,9 @@ inline constexpr std::array kCandidates = {
     Candidate{"holders", "iter/task_file", {"holders", ""}, ""},
     Candidate{"unaccepted", "iter/tcp", {"unaccepted", ""}, "", Use::Optional},
     Candidate{"processes", "iter/task", {"processes", ""}, ""},
-    Candidate{"growth", "tp_btf/rss_stat+tp_btf/sock_recv_length", {"grow", "growth_reads_tp"}, "", Use::OnDemand},
-    Candidate{"growth", "tp_btf/rss_stat+fexit/inet_recvmsg+fexit/inet6_recvmsg",
-              {"grow", "growth_reads_inet", "growth_reads_inet6"}, "", Use::OnDemand},
+    Candidate{"growth", "tp_btf/rss_stat+tp_btf/sock_recv_length+tp_btf/tcp_destroy_sock", {"grow", "growth_reads_tp", "growth_ends"}, "", Use::OnDemand},
+    Candidate{"growth", "tp_btf/rss_stat+fexit/inet_recvmsg+fexit/inet6_recvmsg+tp_btf/tcp_destroy_sock",
+              {"grow", "growth_reads_inet", "growth_reads_inet6", "growth_ends"}, "", Use::OnDemand},
 };
 
 // Why a candidate cannot be used here, one sentence; empty: it loads and attaches.

@@ -85,6 +85,7 @@ void Pacer::spent(MonoTime now, Duration cpu)
 LiveSource::LiveSource(Loaded loaded, const LiveOptions& options)
     : plan_(std::move(loaded.plan)),
       skeleton_(std::move(loaded.skeleton)),
+      attributions_(*skeleton_, plan_.on_demand),
       sweep_pacer_(options.max_cpu / 2),
       holders_pacer_(options.max_cpu / 2),
       pairs_pacer_(options.max_cpu / 2),
@@ -141,14 +142,12 @@ Result<void> LiveSource::attribute(const AttributionRequest& request)
 {
   if (!plan_.has("growth"))
     return failure("no hook of this kernel tells which reads memory grows with");
+  if (attributions_.is_full() || attributions_.has(request.process))
+    return {};
   const auto now = identify::monotonic_now();
-  auto begun = Attribution::begin(*skeleton_, plan_.on_demand, request, now);
-  if (!begun) {
-    attribution_refused_ = true;
-    return tl::make_unexpected(begun.error());
-  }
-  attribution_ = std::move(*begun);
-  return {};
+  auto begun = attributions_.begin(request, now);
+  attribution_refused_ = !begun;
+  return begun;
 }
 
 bpf_link* LiveSource::sweep_link() const
@@ -229,10 +228,7 @@ Result<RawTick> LiveSource::tick(bool walk_holders, bool everything)
 
   if (can_attribute())
     head.coverage |= LAGGARD_CAN_ATTRIBUTE;
-  if (attribution_ && attribution_->is_over(now)) {
-    attribution_->finish(now, skeleton_->bss->epoch, raw);
-    attribution_.reset();
-  }
+  attributions_.finish(now, skeleton_->bss->epoch, raw);
 
   if (pairs_)
     look_at_pairs(now, raw);

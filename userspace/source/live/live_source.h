@@ -55,10 +55,10 @@ class LiveSource {
   // `everything`: a sweep even if none is due, idle sockets too.
   Result<RawTick> tick(bool walk_holders, bool everything = false);
 
-  // From now on, charges the growth of one process to the sockets it reads. The tick that ends it brings the result. One at
-  // a time.
+  // From now on, charges the growth of a process to the sockets it reads. The tick that ends it brings the result. Where that
+  // is under way, or is for as many as can be at once, nothing happens: ask again.
   Result<void> attribute(const AttributionRequest& request);
-  Attribution* attribution() { return attribution_.get(); }  // null: none runs
+  Attributions& attributions() { return attributions_; }
   bool can_attribute() const { return plan_.has("growth") && !attribution_refused_; }
 
   const WorkloadTeller& workloads() const { return workloads_; }
@@ -87,7 +87,7 @@ class LiveSource {
   Plan plan_;
   Skeleton skeleton_;
   std::unique_ptr<ring_buffer, FreeRing> ring_;
-  std::unique_ptr<Attribution> attribution_;
+  Attributions attributions_;
   bool attribution_refused_ = false;  // once: it is not tried again
   std::unique_ptr<PairProbe> pairs_;
   std::vector<model::ProgramRuns> program_runs_;
