@@ -488,7 +488,7 @@ void Scene::tick()
       if (socket.is_pooled())
         tick.pooled.push_back(socket.pooled());
   }
-  tick.walked_holders = walks_holders && walk_wanted_;
+  tick.walked_holders = walks_holders && (walk_wanted_ || always_walks_holders);
   if (tick.walked_holders)
     for (const SceneSocket& socket : sockets_)
       for (model::ProcessId holder : socket.holders)
@@ -504,6 +504,8 @@ void Scene::tick()
       sample.anon_bytes = static_cast<std::uint64_t>(process.anon_bytes(elapsed_seconds()));
       sample.shmem_bytes = static_cast<std::uint64_t>(process.shmem_bytes(elapsed_seconds()));
       sample.read_bytes = process.read_bytes;
+      sample.uses_sockets = process.uses_sockets;
+      sample.data_bytes = process.mapped_bytes ? static_cast<std::uint64_t>(process.mapped_bytes(elapsed_seconds())) : sample.anon_bytes;
       sample.threads = process.threads;
       sample.waits_in_epoll = process.waits_in_epoll;
     }
@@ -516,42 +518,56 @@ void Scene::tick()
   model_.apply(tick);
   std::ranges::move(detector_.evaluate(model_), std::back_inserter(findings_));
   walk_wanted_ = detector_.wants_holders();
-  if (const auto& suspect = detector_.wants_attribution(); suspect && can_attribute && !attributed_) {
-    attributed_ = suspect;
-    attributed_since_ = now_;
-    if (const auto process = std::ranges::find(processes_, *suspect, &SceneProcess::id); process != processes_.end())
-      attributed_from_bytes_ = process->anon_bytes(elapsed_seconds());
+  for (const detect::Suspect& suspect : detector_.suspects()) {
+    if (!can_attribute || attributed_.size() >= attributes_at_once)
+      break;
+    if (std::ranges::any_of(attributed_, [&](const Attributed& one) { return one.suspect.process == suspect.process; }))
+      continue;
+    const model::Process* process = model_.find(suspect.process);
+    attributed_.push_back({suspect, now_, bytes_of(suspect.process), process != nullptr ? process->latest().read_bytes : 0});
     attributions++;
   }
 }
 
+double Scene::bytes_of(model::ProcessId id)
+{
+  const auto process = std::ranges::find(processes_, id, &SceneProcess::id);
+  return process != processes_.end() ? process->anon_bytes(elapsed_seconds()) : 0;
+}
+
+// As Attributions::finish() and tell().
 void Scene::attribute(model::Tick& tick)
 {
-  const auto process = attributed_ ? std::ranges::find(processes_, *attributed_, &SceneProcess::id) : processes_.end();
-  if (attributed_ && now_ - attributed_since_ >= attribution_time_) {
-    const double grown = process == processes_.end() ? 0 : process->anon_bytes(elapsed_seconds()) - attributed_from_bytes_;
-    double other = std::max(grown, 0.0) * attribution_sees;
+  std::erase_if(attributed_, [&](const Attributed& one) {
+    const double grown = std::max(bytes_of(one.suspect.process) - one.from_bytes, 0.0);
+    const Duration lasted = now_ - one.since;
+    if (lasted < attribution_time_ || (lasted < one.suspect.patience && grown < static_cast<double>(one.suspect.needed_bytes)))
+      return false;
+    double other = grown * attribution_sees;
     model::GrowthSample sample;
-    sample.process = *attributed_;
-    sample.begin = attributed_since_;
+    sample.process = one.suspect.process;
+    sample.begin = one.since;
     sample.end = now_;
     sample.complete = true;
     sample.limit_bytes = cgroup_limit_bytes;
     sample.headroom_bytes = cgroup_headroom_bytes;
-    if (process != processes_.end())
+    if (const auto process = std::ranges::find(processes_, one.suspect.process, &SceneProcess::id); process != processes_.end())
       for (const SceneShare& share : process->grows_with) {
-        sample.cookie = share.socket->sample.cookie;
-        sample.kernel_bytes = static_cast<std::uint64_t>(share.kernel * std::max(grown, 0.0));
-        sample.user_bytes = static_cast<std::uint64_t>(share.user * std::max(grown, 0.0));
-        other -= static_cast<double>(sample.kernel_bytes + sample.user_bytes);
-        tick.growths.push_back(sample);
+        model::GrowthSample with = sample;
+        with.cookie = share.socket->sample.cookie;
+        with.kernel_bytes = static_cast<std::uint64_t>(share.kernel * grown);
+        with.user_bytes = static_cast<std::uint64_t>(share.user * grown);
+        with.accepted = share.socket->sample.accepted;
+        with.reads = with.turns = static_cast<std::uint64_t>(share.reads * seconds(lasted));
+        with.answered = static_cast<std::uint64_t>(share.answered * share.reads * seconds(lasted));
+        with.read_bytes = process->read_bytes - one.from_read_bytes;
+        other -= static_cast<double>(with.kernel_bytes + with.user_bytes);
+        tick.growths.push_back(with);
       }
-    sample.cookie = 0;
-    sample.kernel_bytes = 0;
     sample.user_bytes = static_cast<std::uint64_t>(std::max(other, 0.0));
     tick.growths.push_back(sample);
-    attributed_.reset();
-  }
+    return true;
+  });
 }
 
 void Scene::stop() { std::ranges::move(detector_.finish(model_), std::back_inserter(findings_)); }

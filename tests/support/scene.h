@@ -32,8 +32,10 @@ class SceneSocket;
 // What an attribution would say of a process's growth: these parts of it came with this socket, the rest with none.
 struct SceneShare {
   const SceneSocket* socket = nullptr;
-  double kernel = 0;  // filled within reads
-  double user = 0;    // touched after reads
+  double kernel = 0;    // filled within reads
+  double user = 0;      // touched after reads
+  double reads = 0;     // a second, of as many bytes as the process read meanwhile
+  double answered = 0;  // this part of them
 };
 
 struct SceneProcess {
@@ -45,6 +47,8 @@ struct SceneProcess {
   std::function<double(double)> shmem_bytes = [](double) { return 0.0; };
   std::uint64_t read_bytes = 0;  // of all its sockets, as bpf/ totals them
   std::vector<SceneShare> grows_with;
+  std::function<double(double)> mapped_bytes;  // absent: as much as is resident
+  bool uses_sockets = false;
   std::uint32_t threads = 0;     // 0 = unknown
   bool waits_in_epoll = false;   // its first thread
 };
@@ -143,8 +147,10 @@ class Scene {
 
   // How the source behaves.
   bool walks_holders = true;      // when the detector asks
+  bool always_walks_holders = false;
   bool walks_processes = true;
-  bool can_attribute = false;     // and does so for --attribution when the detector asks
+  bool can_attribute = false;     // and does so for --attribution or longer when the detector asks
+  std::size_t attributes_at_once = 16;
   double attribution_sees = 1;    // this part of the growth
   std::uint64_t cgroup_limit_bytes = 0, cgroup_headroom_bytes = 0;
   bool looks_at_pools = true;
@@ -170,9 +176,14 @@ class Scene {
   std::vector<model::SocketSample> announced_;
   std::vector<std::uint64_t> gone_;
   bool walk_wanted_ = true;
-  std::optional<model::ProcessId> attributed_;
-  MonoTime attributed_since_;
-  double attributed_from_bytes_ = 0;
+  struct Attributed {
+    detect::Suspect suspect;
+    MonoTime since;
+    double from_bytes = 0;
+    std::uint64_t from_read_bytes = 0;
+  };
+  double bytes_of(model::ProcessId id);
+  std::vector<Attributed> attributed_;
   Duration pools_period_;
   Duration attribution_time_;
   MonoTime pools_due_;

@@ -201,10 +201,10 @@ TEST(Pools, WhatAProcessHereHoldsAtTheOtherEndIsForThatOneToClose)
     it.sample(cookie).accepted = true, it.sample(cookie).connected = false;
   it.sample(3).tuple = it.sample(1).tuple.reversed();
   it.look(40s);
-  EXPECT_TRUE(it.pools.find(3)->peer_is_here);
+  EXPECT_EQ(it.pools.find(3)->peer, 1U);
   EXPECT_FALSE(it.pools.find(3)->may_be_forgotten());
-  EXPECT_FALSE(it.pools.find(4)->peer_is_here);
-  EXPECT_FALSE(it.pools.find(1)->peer_is_here) << "who opened it has to close it";
+  EXPECT_EQ(it.pools.find(4)->peer, 0U);
+  EXPECT_EQ(it.pools.find(1)->peer, 0U) << "who opened it has to close it";
   EXPECT_EQ(it.pools.histories().at(Pools::role_of(*it.pools.find(3))).looks.back().unused, 1U);
 }
 

@@ -37,7 +37,7 @@ MemoryTrend trend_of(const Curves& curves, Duration length = 60s, Duration inter
     sample.read_bytes = bytes(curves.read(t));
     process.observe(sample, MonoTime{1000s + now}, bytes(curves.host_shmem(t)), kOptions);
   }
-  return memory_trend(process, kOptions);
+  return process.trends().front();
 }
 
 bool is_suspect(const MemoryTrend& trend)
@@ -50,16 +50,16 @@ TEST(MemoryTrend, LinearGrowthIsMeasuredExactly)
   const MemoryTrend trend =
       trend_of({.anon = [](double t) { return 1e6 * t; }, .read = [](double t) { return 2e6 * t; }});
   EXPECT_TRUE(is_suspect(trend));
-  EXPECT_NEAR(trend.bytes_per_second, 1e6, 1);
-  EXPECT_NEAR(trend.growth_bytes, 30e6, 30);
+  EXPECT_NEAR(trend.bytes_per_second, 1e6, 100);  // looks are kept in KiB
+  EXPECT_NEAR(trend.growth_bytes, 30e6, 3000);
   EXPECT_EQ(trend.read_bytes, 60'000'000U);  // of the window, not of the whole life
-  EXPECT_NEAR(trend.retained_ratio, 0.5, 1e-6);
+  EXPECT_NEAR(trend.retained_ratio, 0.5, 1e-4);
 }
 
 TEST(MemoryTrend, WhatMovesToSwapIsStillThere)
 {
   const MemoryTrend trend = trend_of({.anon = [](double t) { return -1e6 * t; }, .swap = [](double t) { return 2e6 * t; }});
-  EXPECT_NEAR(trend.bytes_per_second, 1e6, 1);
+  EXPECT_NEAR(trend.bytes_per_second, 1e6, 100);
 }
 
 TEST(MemoryTrend, AYoungerProcessDoesNotCoverTheWindow)
@@ -129,8 +129,8 @@ TEST(MemoryTrend, SharedMemoryCountsOnlyAsFarAsTheHostGainedIt)
   const auto grows = [](double t) { return 1e6 * t; };
   const auto half = [](double t) { return 0.5e6 * t; };
   EXPECT_FALSE(is_suspect(trend_of({.shmem = grows})));  // pages that were there, mapped by one more
-  EXPECT_NEAR(trend_of({.shmem = grows, .host_shmem = half}).bytes_per_second, 0.5e6, 1);
-  EXPECT_NEAR(trend_of({.shmem = grows, .host_shmem = grows}).bytes_per_second, 1e6, 1);
+  EXPECT_NEAR(trend_of({.shmem = grows, .host_shmem = half}).bytes_per_second, 0.5e6, 100);
+  EXPECT_NEAR(trend_of({.shmem = grows, .host_shmem = grows}).bytes_per_second, 1e6, 100);
   EXPECT_EQ(trend_of({.host_shmem = grows}).bytes_per_second, 0);  // somebody else's
 }
 
@@ -151,10 +151,9 @@ TEST(MemoryTrend, ShortIntervalsAreThinnedWithoutLosingTheWindow)
   Process process;
   for (int i = 0; i <= 1200; i++)
     process.observe({.id = {17, 1}, .comm = "x"}, MonoTime{1000s + i * 50ms}, 0, kOptions);
-  EXPECT_LE(process.history().size(), 33U);
-  EXPECT_GE(process.history().back().time - process.history().front().time, 30s);
-  EXPECT_LE(process.history().back().time - process.history().front().time, 32s);
-  EXPECT_NEAR(trend_of({.anon = [](double t) { return 1e6 * t; }}, 60s, 50ms).bytes_per_second, 1e6, 1);
+  EXPECT_LE(process.history().size(), 2U) << "nothing changes";
+  EXPECT_TRUE(process.trends().front().covers_window);
+  EXPECT_NEAR(trend_of({.anon = [](double t) { return 1e6 * t; }}, 60s, 50ms).bytes_per_second, 1e6, 100);
 }
 
 // However long the window is, whose looks are further apart the longer it is, and wherever the attribution begins in it.

@@ -103,28 +103,43 @@ bool Detector::passes(const model::Model& model, const Verdict& verdict) const
           filter.ports.contains(member.tuple().peer.port));
 }
 
+Context Detector::context_of(const model::Model& model) const
+{
+  return {model, options_.thresholds,
+          [this](Kind kind, std::uint64_t member) { return open_members_.contains({kind, member}); },
+          [this](Kind kind) {
+            const auto first = open_members_.lower_bound({kind, 0});
+            return first != open_members_.end() && first->first == kind;
+          }};
+}
+
 std::vector<Verdict> Detector::collect(const model::Model& model)
 {
-  const Context context{model, options_.thresholds,
-                        [this](Kind kind, std::uint64_t member) { return open_members_.contains({kind, member}); },
-                        [this](Kind kind) {
-                          const auto first = open_members_.lower_bound({kind, 0});
-                          return first != open_members_.end() && first->first == kind;
-                        }};
+  const Context context = context_of(model);
   std::vector<Verdict> verdicts;
   for (const Rule& rule : rules())
     rule.judge(context, verdicts);
   std::erase_if(verdicts, [&](const Verdict& verdict) { return !passes(model, verdict); });
 
-  wants_attribution_.reset();
-  double worst = 0;
-  for (const Verdict& verdict : verdicts)
-    if (verdict.to_be_attributed && verdict.weight > worst) {
-      worst = verdict.weight;
-      wants_attribution_ = verdict.subject.process;
-    }
+  list_suspects(model.now(), verdicts);
   std::erase_if(verdicts, [](const Verdict& verdict) { return verdict.to_be_attributed; });
   return verdicts;
+}
+
+void Detector::list_suspects(MonoTime now, std::span<const Verdict> verdicts)
+{
+  std::vector<Suspect> before;
+  std::swap(before, suspects_);
+  for (const Verdict& verdict : verdicts) {
+    if (!verdict.to_be_attributed)
+      continue;
+    const auto known = std::ranges::find(before, verdict.subject.process, &Suspect::process);
+    suspects_.push_back(
+        {verdict.subject.process, known != before.end() ? known->since : now, verdict.needed_bytes, verdict.patience});
+  }
+  std::ranges::sort(suspects_, [](const Suspect& a, const Suspect& b) {
+    return a.since != b.since ? a.since < b.since : a.process < b.process;
+  });
 }
 
 bool Detector::holders_verified(const model::Model& model, const Verdict& verdict) const
@@ -254,7 +269,7 @@ void Detector::describe_change(const Open& open, MonoTime now, Finding& finding)
 Finding Detector::picture(const model::Model& model, const Open& open, const std::vector<Verdict>& members) const
 {
   const Verdict& worst = members.front();
-  const Context context{model, options_.thresholds, {}, {}};
+  const Context context = context_of(model);
   Finding finding;
   finding.id = open.id;
   finding.kind = worst.subject.kind;

@@ -38,6 +38,14 @@ struct Counts {
   bool any_critical = false;
 };
 
+struct Suspect {
+  model::ProcessId process;
+  MonoTime since;                  // it has been one
+  // What its memory has to gain while it is attributed, which may go on for `patience` until it does.
+  std::uint64_t needed_bytes = 0;
+  Duration patience{};
+};
+
 class Detector {
  public:
   explicit Detector(DetectorOptions options) : options_(std::move(options)) {}
@@ -50,8 +58,9 @@ class Detector {
   // Some member ripens within two ticks and its holders have not been looked at lately: ask the source to walk them
   // with the next tick. A finding is not opened before that, unless no walk comes.
   bool wants_holders() const { return wants_holders_; }
-  // The worst process whose memory grows and of which nobody knows yet with what: ask the source to attribute it.
-  const std::optional<model::ProcessId>& wants_attribution() const { return wants_attribution_; }
+  // Processes whose memory grows and of which nobody knows yet with what, the longest waiting first: ask the source to
+  // attribute as many as it can.
+  const std::vector<Suspect>& suspects() const { return suspects_; }
   const Counts& counts() const { return counts_; }
 
  private:
@@ -72,7 +81,9 @@ class Detector {
     Finding last;  // for its resolution
   };
 
+  Context context_of(const model::Model& model) const;
   std::vector<Verdict> collect(const model::Model& model);
+  void list_suspects(MonoTime now, std::span<const Verdict> verdicts);
   bool passes(const model::Model& model, const Verdict& verdict) const;
   bool holders_verified(const model::Model& model, const Verdict& verdict) const;
   Finding picture(const model::Model& model, const Open& open, const std::vector<Verdict>& members) const;
@@ -89,7 +100,7 @@ class Detector {
   std::map<Subject, MonoTime> unverified_since_;
   std::set<std::pair<Kind, std::uint64_t>> open_members_;
   bool wants_holders_ = false;
-  std::optional<model::ProcessId> wants_attribution_;
+  std::vector<Suspect> suspects_;
   Counts counts_;
 };
 

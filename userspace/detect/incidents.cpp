@@ -8,6 +8,12 @@ namespace {
 
 bool is_about_memory(Kind kind) { return kind == Kind::UserSpaceBuffering || kind == Kind::HeapGrowth; }
 
+// What is begun and never ended, or sent and never taken, is kept.
+bool holds_memory(Kind kind)
+{
+  return kind == Kind::DeadPeer || kind == Kind::ConnectionLeak || kind == Kind::UnpairedOperations;
+}
+
 // The chain within one program: a lower rank causes a higher one.
 std::optional<int> rank_of(Kind kind)
 {
@@ -54,7 +60,7 @@ class Linker {
     for (const OpenFinding& finding : open_)
       if (finding.subject->kind == Kind::AcceptBacklog)
         link_clients(finding);
-      else if (finding.subject->kind == Kind::DeadPeer)
+      else if (holds_memory(finding.subject->kind))
         link_memory(finding);
     for (const OpenFinding& finding : open_)
       link_within_program(finding);
@@ -100,12 +106,17 @@ class Linker {
     }
   }
 
-  // What is sent to who takes nothing waits in the sender.
-  void link_memory(const OpenFinding& dead_peer)
+  void link_memory(const OpenFinding& cause)
   {
+    std::set<model::ProcessId> who{cause.subject->process};
+    const auto is_memory = [](const OpenFinding& other) { return is_about_memory(other.subject->kind); };
+    if (cause.subject->kind == Kind::ConnectionLeak && std::ranges::any_of(open_, is_memory))
+      for (const auto& [cookie, end] : model_.pools().members())
+        if (end.peer != 0 && cause.members->contains(end.peer))
+          who.insert(end.process());
     for (const OpenFinding& other : open_)
-      if (is_about_memory(other.subject->kind) && other.subject->process == dead_peer.subject->process)
-        follows(other, dead_peer);
+      if (is_memory(other) && who.contains(other.subject->process))
+        follows(other, cause);
   }
 
   const model::Connection* find_any(const std::set<std::uint64_t>& members) const

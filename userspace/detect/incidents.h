@@ -8,7 +8,8 @@
 //       (accept-backlog).
 //   A listener that nobody serves (accept-backlog) is the cause of its clients' close-wait: what they had with the server
 //   before; and of the holder's own, where it has inherited both.
-//   A dead peer is the cause of memory that fills up with what is sent to it.
+//   A dead peer is the cause of memory that fills up with what is sent to it. So are a leak of connections, of the memory of both
+//   ends on this host, and operations that never complete, of their process's.
 //   close-wait is otherwise the cause of accept-backlog of the same program and endpoint.
 #pragma once
 

@@ -44,10 +44,10 @@ Look look_at(const model::Connection& connection)
   return look;
 }
 
-bool gets_worse(const Context& context, const model::Connection& connection, FillingProcesses& filling)
+bool gets_worse(const Context& context, const model::Connection& connection)
 {
   return context.now() - connection.send().last_consumed() >= context.thresholds.lag * 10 ||
-         filling.contains(connection.process());
+         is_filling(context, connection.process());
 }
 
 bool reader_is_being_judged(const Context& context, const model::Connection& sender)
@@ -64,7 +64,6 @@ bool reader_is_being_judged(const Context& context, const model::Connection& sen
 void judge_remote_slow_reader(const Context& context, std::vector<Verdict>& verdicts)
 {
   const Thresholds& limits = context.thresholds;
-  FillingProcesses filling{context};
   for (const auto& [cookie, connection] : context.model.connections()) {
     const model::SocketSample& sample = connection.latest();
     if (sample.transport != model::Transport::Tcp || !sample.has_file || connection.send_history().size() < 2 ||
@@ -82,7 +81,7 @@ void judge_remote_slow_reader(const Context& context, std::vector<Verdict>& verd
         .since_is_lower_bound = sample.older_than_observer && connection.sending_since() == connection.first_seen(),
         .ripe = connection.sending_since() + limits.hold + (waits ? limits.stall : Duration{}),
         .weight = look.median_lag_seconds,
-        .severity = look.median_lag_seconds >= seconds(limits.lag * 10) && gets_worse(context, connection, filling) ? Severity::Critical
+        .severity = look.median_lag_seconds >= seconds(limits.lag * 10) && gets_worse(context, connection) ? Severity::Critical
                                                                                                             : Severity::Warning,
     });
   }

@@ -39,6 +39,8 @@ struct Verdict {
   double weight = 0;                // orders the members of a group: the largest is the worst
   Severity severity = Severity::Warning;
   bool to_be_attributed = false;    // a suspect only: fits, but for an attribution of its growth, which it asks for
+  std::uint64_t needed_bytes = 0;   // of a suspect: see Suspect
+  Duration patience{};
 };
 
 // How a member is remembered: a socket by its cookie, a process by its pid in a range that no cookie reaches.

@@ -102,7 +102,7 @@ Pace pace_of(std::span<const model::Lateness::Look> looks)
           taken / std::max(seconds(looks.back().time - looks.front().time), 1e-3)};
 }
 
-bool gets_worse(const Context& context, const model::Connection& connection, FillingProcesses& filling)
+bool gets_worse(const Context& context, const model::Connection& connection)
 {
   const std::span looks{connection.lateness().looks()};
   // Less than that is the filling of two buffers.
@@ -117,7 +117,7 @@ bool gets_worse(const Context& context, const model::Connection& connection, Fil
       return true;
   }
   const model::Connection* sender = context.model.peer_of(connection);
-  return sender != nullptr && filling.contains(sender->process());
+  return sender != nullptr && is_filling(context, sender->process());
 }
 
 bool is_late(const Context& context, const model::Connection& connection, double part)
@@ -132,7 +132,6 @@ bool is_late(const Context& context, const model::Connection& connection, double
 void judge_slow_reader(const Context& context, std::vector<Verdict>& verdicts)
 {
   const Thresholds& limits = context.thresholds;
-  FillingProcesses filling{context};
   std::map<model::ProcessId, std::size_t> late_together;
   for (const auto& [cookie, connection] : context.model.connections())
     if (is_late(context, connection, kShareTogether))
@@ -167,7 +166,7 @@ void judge_slow_reader(const Context& context, std::vector<Verdict>& verdicts)
     const bool consumes = context.now() - consumed <= limits.hold / 2;
     const MonoTime held = connection.standing_since() + limits.hold;
     const MonoTime since = lags_all_along ? connection.standing_since() : connection.lateness().looks().front().time;
-    const bool critical = look.lag.total() >= limits.lag * 10 && gets_worse(context, connection, filling);
+    const bool critical = look.lag.total() >= limits.lag * 10 && gets_worse(context, connection);
     verdicts.push_back({
         .subject = connection_subject(Kind::SlowReader, context.model, connection),
         .cookie = cookie,

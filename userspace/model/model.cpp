@@ -120,9 +120,9 @@ void Model::apply_holders(const Tick& tick)
   if (!tick.walked_holders)
     return;
   std::unordered_map<std::uint64_t, std::vector<ProcessId>> holders;
-  socket_holders_.clear();
+  sockets_held_.clear();
   for (const Holder& holder : tick.holders) {
-    socket_holders_.insert(holder.process);
+    sockets_held_[holder.process]++;
     if (connections_.contains(holder.cookie) || pools_.find(holder.cookie) != nullptr)
       holders[holder.cookie].push_back(holder.process);
   }
@@ -161,7 +161,10 @@ void Model::apply_processes(const Tick& tick)
   for (const ProcessSample& sample : tick.processes) {
     present.insert(sample.id);
     by_tgid_[sample.id.tgid] = sample.id;
-    processes_[sample.id].observe(sample, now_, tick.host_shmem_bytes, options_, all_shmem_bytes);
+    Process& process = processes_[sample.id];
+    const auto held = sockets_held_.find(sample.id);
+    process.holds_sockets(held != sockets_held_.end() ? held->second : 0);
+    process.observe(sample, now_, tick.host_shmem_bytes, options_, all_shmem_bytes);
   }
   std::erase_if(processes_, [&](const auto& entry) { return !present.contains(entry.first); });
   // UDP has no hook at its end: a socket that a sweep does not show ended with the process that held it.
@@ -212,13 +215,26 @@ void Model::apply_growths(const Tick& tick)
     attribution.lost_bytes = sample.lost_bytes;
     attribution.limit_bytes = sample.limit_bytes;
     attribution.headroom_bytes = sample.headroom_bytes;
+    attribution.reads += sample.reads;
+    attribution.read_bytes += sample.read_bytes;
     if (sample.cookie == 0) {
       attribution.other_bytes += sample.kernel_bytes + sample.user_bytes;
       continue;
     }
     const Connection* connection = find(sample.cookie);
-    attribution.sockets.push_back({sample.cookie, connection != nullptr ? std::optional(connection->latest().tuple) : std::nullopt,
-                                   sample.kernel_bytes, sample.user_bytes});
+    Attribution::Share& share = attribution.sockets.emplace_back();
+    share.cookie = sample.cookie;
+    share.kernel_bytes = sample.kernel_bytes;
+    share.user_bytes = sample.user_bytes;
+    share.turns = sample.turns;
+    share.answered = sample.answered;
+    const Pooled* idle = pools_.find(sample.cookie);
+    share.server_side = sample.accepted || (connection != nullptr && is_server_side(connection->latest())) ||
+                        (idle != nullptr && idle->role == Role::Accepted);
+    if (connection != nullptr)
+      share.tuple = connection->latest().tuple;
+    else if (idle != nullptr)
+      share.tuple = idle->sample.tuple;
   }
   for (auto& [id, attribution] : attributions)
     if (auto process = processes_.find(id); process != processes_.end())
@@ -251,11 +267,11 @@ const Process* Model::find_tgid(std::uint32_t tgid) const
   return found == by_tgid_.end() ? nullptr : find(found->second);
 }
 
-bool Model::uses_sockets(ProcessId id) const
+bool Model::uses_sockets(const Process& process) const
 {
-  const Process* process = find(id);
-  return (process != nullptr && process->latest().read_bytes > 0) || socket_holders_.contains(id) ||
-         std::ranges::any_of(connections_, [id](const auto& entry) { return entry.second.process() == id; });
+  return process.uses_sockets() || std::ranges::any_of(connections_, [&](const auto& entry) {
+           return entry.second.process() == process.latest().id;
+         });
 }
 
 const Connection* Model::peer_of(const Connection& connection) const

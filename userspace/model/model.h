@@ -40,7 +40,7 @@ class Model {
   const Workload& workload_of(ProcessId id, std::uint64_t cgroup_id) const;
 
   // Does it hold or read a TCP or UDP socket, or has it since we look?
-  bool uses_sockets(ProcessId id) const;
+  bool uses_sockets(const Process& process) const;
 
   // Why a socket is not among the connections any more, as far as this tick knows.
   bool was_destroyed(std::uint64_t cookie) const { return destroyed_.contains(cookie); }
@@ -77,7 +77,7 @@ class Model {
   std::unordered_map<ProcessId, Workload> workloads_;
   std::unordered_map<std::uint64_t, Workload> cgroup_workloads_;  // by cgroup id
   std::unordered_map<std::uint32_t, ProcessId> by_tgid_;
-  std::unordered_set<ProcessId> socket_holders_;  // as of the last walk
+  std::unordered_map<ProcessId, std::uint32_t> sockets_held_;  // as of the last walk
   std::unordered_set<std::uint64_t> destroyed_;
   std::set<std::pair<std::uint32_t, std::uint16_t>> listeners_;  // (netns, port)
   std::multimap<Tuple, std::uint64_t> ends_;  // of TCP connections where something waits

@@ -33,15 +33,21 @@ Role role_of_sample(const PooledSample& sample, const Pools::Elsewhere& elsewher
   return sample.accepted || elsewhere.is_server(sample) ? Role::Accepted : Role::Opened;
 }
 
-// Sorted ends of connections that processes of this host opened.
-std::vector<Tuple> opened_here(const std::vector<PooledSample>& samples)
+// Sorted ends of connections that processes of this host opened, with their cookies.
+std::vector<std::pair<Tuple, std::uint64_t>> opened_here(const std::vector<PooledSample>& samples)
 {
-  std::vector<Tuple> tuples;
+  std::vector<std::pair<Tuple, std::uint64_t>> ends;
   for (const PooledSample& sample : samples)
     if (!sample.accepted && sample.transport == Transport::Tcp)
-      tuples.push_back(sample.tuple);
-  std::ranges::sort(tuples);
-  return tuples;
+      ends.emplace_back(sample.tuple, sample.cookie);
+  std::ranges::sort(ends);
+  return ends;
+}
+
+std::uint64_t peer_of(const std::vector<std::pair<Tuple, std::uint64_t>>& ends, const Tuple& tuple)
+{
+  const auto found = std::ranges::lower_bound(ends, tuple.reversed(), {}, [](const auto& end) { return end.first; });
+  return found != ends.end() && found->first == tuple.reversed() ? found->second : 0;
 }
 
 }  // namespace
@@ -83,7 +89,7 @@ std::uint64_t Pools::replace(const std::vector<PooledSample>& samples, MonoTime 
   std::uint64_t refused = 0;
   std::unordered_map<std::uint64_t, Pooled> before;
   std::swap(before, members_);
-  const std::vector<Tuple> here = opened_here(samples);
+  const auto here = opened_here(samples);
   for (const PooledSample& sample : samples) {
     if (members_.size() >= options.max_connections) {
       refused++;
@@ -101,7 +107,7 @@ std::uint64_t Pools::replace(const std::vector<PooledSample>& samples, MonoTime 
     }
     member.sample = sample;
     member.role = role_of_sample(sample, elsewhere);
-    member.peer_is_here = member.role == Role::Accepted && std::ranges::binary_search(here, sample.tuple.reversed());
+    member.peer = member.role == Role::Accepted ? peer_of(here, sample.tuple) : 0;
     members_.insert_or_assign(sample.cookie, std::move(member));
   }
   // The rest has something to do at this moment, or is closed.

@@ -32,13 +32,13 @@ struct Pooled {
   // or listens to it.
   bool is_in_use() const { return longest_silence > Duration{}; }
   // Left alone, as far as anybody can tell. What a process of this host keeps at the other end is for that one to close.
-  bool may_be_forgotten() const { return !is_in_use() && !peer_is_here; }
+  bool may_be_forgotten() const { return !is_in_use() && peer == 0; }
 
   std::vector<ProcessId> others;  // holders, unless it is the owner alone: then nothing is allocated
   Duration longest_silence{};     // of those that ended
+  std::uint64_t peer = 0;         // accepted: cookie of the other end, where a process of this host holds it
   Role role = Role::Opened;
   bool owner_alone = false;
-  bool peer_is_here = false;      // accepted: a process of this host holds the other end
 };
 
 // Sockets that may stand for each other: of one process and role, and to one endpoint. Without an endpoint: all of the role.

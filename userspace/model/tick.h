@@ -138,6 +138,8 @@ struct ProcessSample {
   std::uint64_t read_bytes = 0;   // total of all its sockets, closed ones included
   std::uint32_t threads = 0;      // 0 = unknown
   bool waits_in_epoll = false;    // its first thread sleeps in epoll_wait()
+  bool uses_sockets = false;      // has read, or closed, a TCP or UDP socket; false: perhaps all the same
+  std::uint64_t data_bytes = 0;   // private memory that it may write, resident or not
   std::uint64_t private_bytes() const { return anon_bytes + swap_bytes; }
 };
 
@@ -159,6 +161,12 @@ struct GrowthSample {
   std::uint64_t lost_bytes = 0;    // of the whole attribution
   std::uint64_t limit_bytes = 0;   // of the cgroup with the least room; 0 = none or unknown
   std::uint64_t headroom_bytes = 0;
+  bool accepted = false;           // the socket came out of a listener; false: perhaps all the same
+  // By the process, while it was attributed; cookie 0: of all sockets that no growth came with.
+  std::uint64_t reads = 0;
+  std::uint64_t read_bytes = 0;
+  std::uint64_t turns = 0;     // reads that follow each other closely are one
+  std::uint64_t answered = 0;  // turns after which the process sent something over the same socket
 };
 
 inline constexpr std::size_t kPairAges = 32;
