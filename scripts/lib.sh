@@ -17,7 +17,8 @@ KUBERNETES_PACKAGES=(python3 python3-jsonschema python3-yaml podman crun golang-
 # shellcheck disable=SC2034
 SCENARIO_PACKAGES=(nginx-light haproxy redis-server redis-tools postgresql curl wget iperf3 wrk socat nodejs python3 iproute2
   util-linux procps
-  memcached php-fpm rsyslog prometheus prometheus-node-exporter dnsmasq-base chromium rsync gcc libc6-dev perl nftables)
+  memcached php-fpm rsyslog prometheus prometheus-node-exporter dnsmasq-base chromium rsync gcc libc6-dev perl nftables
+  openjdk-17-jdk-headless golang-go g++ make)
 # shellcheck disable=SC2034
 CASE_PACKAGES=(qt6-base-dev golang-go golang-github-lucas-clemente-quic-go-dev systemtap-sdt-dev python3)
 

@@ -117,7 +117,7 @@ int main(int argc, char** argv)
   std::vector<double> ns[2][2];  // [suspect][attributed]
   for (int round = -2; round < rounds; round++) {  // the first two warm up
     for (const int attributed : {0, 1}) {
-      if (attributed != 0 && !(*source)->attribute({id, 1min, {}}))
+      if (attributed != 0 && !(*source)->attribute({.process = id, .duration = 1min, .stack_interval = {}}))
         return 1;
       const double of_suspect = suspect.measure_once(), of_bystander = bystander.measure_once();
       if (round >= 0) {
@@ -126,7 +126,7 @@ int main(int argc, char** argv)
       }
       if (attributed == 0)
         continue;
-      (*source)->attribution()->stop();
+      (*source)->attributions().stop();
       if (!(*source)->tick(false))
         return 1;
     }

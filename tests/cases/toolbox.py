@@ -78,6 +78,15 @@ def unpaired(outcome: Outcome, observer: Observer, pair: str, pid: int) -> Findi
     return found[0]
 
 
+def memory_follows(outcome: Outcome, observer: Observer, pid: int) -> None:
+    """Memory that was found to grow in a process that completes less than it begins is no incident of its own."""
+    own = [one for one in observer.of(outcome.scenario.name) if one.pid == pid]
+    causes = {one.id for one in own if one.kind in ("unpaired-operations", "connection-leak")}
+    for one in own:
+        expect(one.kind not in ("heap-growth", "user-space-buffering") or bool(causes & one.linked("symptom_of")),
+               f"the {one.kind} of {pid} is no symptom of {' or '.join(sorted(causes))}")
+
+
 PILE_SECONDS = 28.0  # three times --unpaired until they are found, and another ten until laggard tells how many more
 
 
@@ -92,6 +101,7 @@ def piles_up(pair: str, caller: str) -> LateCheck:
             frames = lines[-1].get("laggard.evidence.stack", "").split(" < ")
             expect(any(caller in frame for frame in frames[1:]), f"{pair}: {caller} does not call: {' < '.join(frames)}")
             grown.append(f"{first} to {last}")
+            memory_follows(outcome, observer, pid)
         return f"{pair}: {', '.join(grown)} outstanding, begun in {caller}"
 
     return check

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from harness import Failed
-from observer import Observer
+from observer import Finding, Observer
 from scenario import Outcome
 
 
@@ -38,3 +38,17 @@ def clients_are_a_symptom(outcome: Outcome, observer: Observer) -> str:
                for one in observer.of(outcome.scenario.name)):
         raise Failed(f"no close-wait is a symptom of {outcome.found.id}")
     return "close-wait of the clients is a symptom"
+
+
+def has_subsided(finding: Finding) -> bool:
+    return finding.lines[-1].get("laggard.finding.resolution") == "subsided"
+
+
+def subsides_once(outcome: Outcome, observer: Observer) -> str:
+    """Found at most once, and not any more when it is over. The kind, `judge` sees."""
+    findings = observer.of(outcome.scenario.name)
+    if len(findings) > 1:
+        raise Failed(f"found {len(findings)} times: {', '.join(one.kind for one in findings)}")
+    if findings and not has_subsided(findings[0]):
+        raise Failed(f"has not subsided: {findings[0].lines[-1]['message']}")
+    return "found once, and subsided" if findings else "not found"

@@ -160,6 +160,7 @@ class Scene:
         self.group = groups.path / name
         self.group.mkdir()
         self._programs: list[Program] = []
+        self._memory_group: Path | None = None
         self._netns: str | None = None
         self._namespaces: list[str] = []
 
@@ -177,6 +178,8 @@ class Scene:
             words = ["ip", "netns", "exec", self._netns, *words]
         # exec all the way: the pid that Popen knows is the program's own.
         enter = ["sh", "-c", 'echo 0 >"$0" && exec "$@"', str(self.group / "cgroup.procs")]
+        if self._memory_group is not None:
+            enter += ["sh", "-c", 'echo 0 >"$0" && exec "$@"', str(self._memory_group / "cgroup.procs")]
         with log.open("wb") as output:
             process = subprocess.Popen(enter + words, cwd=self.dir, stdin=subprocess.DEVNULL, stdout=output,
                                        stderr=subprocess.STDOUT, start_new_session=True)
@@ -216,6 +219,21 @@ class Scene:
     def freeze(self, pids: set[int]) -> None:
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
+
+    def limit_memory(self, limit: int) -> None:
+        """Programs started from now on have this much memory together."""
+        old = Path("/sys/fs/cgroup/memory")  # v1 has the controller, beside a v2 without
+        if (old / "memory.limit_in_bytes").exists():
+            self._memory_group = old / f"{self.groups.path.name}-{self.name}"
+            self._memory_group.mkdir()
+            (self._memory_group / "memory.limit_in_bytes").write_text(str(limit))
+            return
+        try:
+            for parent in (self.groups.path.parent, self.groups.path):
+                (parent / "cgroup.subtree_control").write_text("+memory")
+            (self.group / "memory.max").write_text(str(limit))
+        except OSError as error:
+            raise Skip(f"cannot limit the memory of {self.group}: {error.strerror}") from error
 
     # ---- files and network ----
 
@@ -294,6 +312,8 @@ class Scene:
         for program in self._programs:
             program.process.wait()
         self.group.rmdir()
+        if self._memory_group is not None:
+            self._memory_group.rmdir()
         for namespace in self._namespaces:
             run("ip", "netns", "delete", namespace)
         if self.keep_logs is not None:

@@ -4,46 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
-import sys
-import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
-from harness import HERE, Failed, Groups, Program, Scene, free_port
-from observer import Observer
+from harness import HERE, Failed, Program, Scene, free_port
+from mix_base import Load, actor, said, total
 from programs import nginx, postgres, postgres_tool, redis, shell
-from score import print_findings
-
-
-@dataclass(frozen=True)
-class Load:
-    """What is asked of a server; it is starved if less than half of it gets done."""
-
-    what: str
-    per_minute: float
-    done: Callable[[], float]  # so far
-
-
-def actor(scene: Scene, role: str, *arguments: str | int) -> Program:
-    return scene.start(sys.executable, "-B", HERE / "actors/load.py", role, *arguments).wait_says("ready\n")
 
 
 def fanout(scene: Scene, role: str, *arguments: int) -> Program:
     return scene.start("node", HERE / "actors/fanout.js", role, *arguments).wait_says("ready\n")
-
-
-def said(program: Program, pattern: str) -> list[str]:
-    return re.findall(pattern, program.log.read_text(errors="replace"), re.M)
-
-
-def total(program: Program) -> Callable[[], float]:
-    """The last one that an actor said."""
-    return lambda: float((said(program, r"^\d+$") or ["0"])[-1])
 
 
 # ---- stores ----
@@ -156,7 +129,7 @@ input(type="imtcp" address="127.0.0.1" port="{tcp}")
 action(type="omfile" file="{file}")
 """
 _SCRAPE = """
-global: {{scrape_interval: 5s}}
+global: {{scrape_interval: {seconds}s}}
 scrape_configs: [{{job_name: mix, static_configs: [{{targets: ["127.0.0.1:{own}", "127.0.0.1:{other}"]}}]}}]
 """
 
@@ -174,10 +147,10 @@ def rsyslog(scene: Scene) -> Iterator[Load]:
     yield Load("lines relayed by rsyslog", 400 * 60, lambda: len(file.read_bytes().splitlines()))
 
 
-def prometheus(scene: Scene) -> Iterator[Load]:
+def prometheus(scene: Scene, seconds: int = 5) -> Iterator[Load]:
     own, other = free_port(), free_port()
     scene.start("prometheus-node-exporter", f"--web.listen-address=127.0.0.1:{other}").wait_listens(other)
-    config = scene.file("prometheus.yml", _SCRAPE.format(own=own, other=other))
+    config = scene.file("prometheus.yml", _SCRAPE.format(own=own, other=other, seconds=seconds))
     scene.start("prometheus", f"--config.file={config}", f"--storage.tsdb.path={scene.dir / 'tsdb'}",
                 f"--web.listen-address=127.0.0.1:{own}").wait_listens(own)
 
@@ -186,7 +159,7 @@ def prometheus(scene: Scene) -> Iterator[Load]:
         with urllib.request.urlopen(f"http://127.0.0.1:{own}/api/v1/query?query={query}", timeout=10) as answer:
             return float(json.load(answer)["data"]["result"][0]["value"][1])
 
-    yield Load("targets scraped by Prometheus", 2 * 12, scrapes)
+    yield Load("targets scraped by Prometheus", 2 * 60 / seconds, scrapes)
 
 
 def dns(scene: Scene) -> Iterator[Load]:
@@ -198,39 +171,3 @@ def dns(scene: Scene) -> Iterator[Load]:
 
 
 PARTS = (redis_benchmark, memcached, pgbench, subscribers, web, fan_out, rsyslog, prometheus, dns)
-
-
-def play(minutes: float, observer: Observer, groups: Groups, keep_logs: Path | None) -> bool:
-    scene = Scene("mixed", groups, keep_logs)
-    try:
-        loads = [load for part in PARTS for load in part(scene)]
-        cast, began, busy = scene.running(), time.monotonic(), cpu_seconds(scene)
-        while time.monotonic() < began + minutes * 60:
-            observer.check_alive()
-            for program in cast:
-                program.check_running()
-            scene.pids()
-            time.sleep(1)
-        took, busy = time.monotonic() - began, cpu_seconds(scene) - busy
-        starved = report(loads, took)
-    finally:
-        scene.close()
-    observer.stop()
-    found = observer.of("mixed")
-    print(f"{100 * busy / took / (os.cpu_count() or 1):.0f} % of {os.cpu_count()} CPUs, "
-          f"{len(found)} findings in {minutes:g} minutes of everyday servers under load")
-    print_findings("all of them false", found)
-    return not found and not starved
-
-
-def report(loads: list[Load], seconds: float) -> bool:
-    """Whether a load was starved: silence would prove little."""
-    rates = [(load, load.done() / seconds * 60) for load in loads]
-    for load, rate in rates:
-        print(f"{load.what:<50} {rate:>8.0f} a minute{'   STARVED' if rate < load.per_minute / 2 else ''}")
-    return any(rate < load.per_minute / 2 for load, rate in rates)
-
-
-def cpu_seconds(scene: Scene) -> float:
-    usage = re.search(r"usage_usec (\d+)", (scene.group / "cpu.stat").read_text())
-    return int(usage[1]) / 1e6 if usage else 0.0

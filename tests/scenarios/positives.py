@@ -146,14 +146,6 @@ def python_keeps_all_it_receives(scene: Scene) -> Culprit:
 
 
 @positive("user-space-buffering")
-def redis_without_maxmemory(scene: Scene) -> Culprit:
-    """redis is fed new keys for ever, 1 MB/s, and has no limit."""
-    server = redis(scene)
-    scene.actor("redis-feeder", server.port, 1_000_000)
-    return server.program
-
-
-@positive("user-space-buffering")
 def psql_buffers_the_result(scene: Scene) -> Culprit:
     """psql without FETCH_COUNT: libpq keeps the whole result, 1 MB/s, before the first row is shown."""
     query = "SELECT repeat('x', 10000), pg_sleep(0.01) FROM (SELECT generate_series(1, 1000000)) AS many"

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import DEADLINE_SECONDS, HERE, Failed, Program, Scene, Skip, free_port
+from harness import DEADLINE_SECONDS, HERE, Failed, Program, Scene, Skip, free_port, output
 
 _NGINX = """\
 daemon off;
@@ -192,6 +192,21 @@ def compiled(scene: Scene, name: str) -> Path:
     if made.returncode != 0:
         raise Failed(f"gcc: {made.stderr.strip()}")
     return program
+
+
+def java_server(scene: Scene) -> list[str | Path | int]:
+    """The command of a server of small pages, compiled; its last word is its port."""
+    require(["javac", "java"])
+    output("javac", "-d", str(scene.dir), str(HERE / "actors/Pages.java"))
+    return ["java", "-Dsun.net.httpserver.nodelay=true", "-cp", scene.dir, "Pages", free_port()]
+
+
+def go_server(scene: Scene) -> Server:
+    """The same in Go, and running."""
+    require(["go"])
+    program, port = scene.dir / "pages", free_port()
+    output("env", f"GOCACHE={scene.dir}/go", "go", "build", "-o", str(program), str(HERE / "actors/pages.go"))
+    return Server(scene.start(program, port).wait_listens(port), port)
 
 
 def mptcp() -> int:

@@ -17,6 +17,8 @@ def verdict(outcome: Outcome) -> str:
         return f"BROKEN  {outcome.problem}"
     wrong = f"WRONG  {outcome.wrong}" if outcome.wrong else ""
     missed = "MISSED" if outcome.scenario.kind and not outcome.found else ""
+    if missed and outcome.scenario.each:
+        missed += f" {len(outcome.culprits) - len(outcome.named)} of {len(outcome.culprits)}"
     false = f"FALSE: {', '.join(sorted(one.kind for one in outcome.false))}" if outcome.false else ""
     return "  ".join(filter(None, (missed, wrong, false))) or "ok"
 

@@ -103,7 +103,7 @@ struct Finding {
   std::optional<SocketRef> socket;
   std::uint64_t count = 1;              // members of the group
   bool is_group = false;
-  std::vector<model::Tuple> examples;   // worst first, at most 5; groups, and always user-space-buffering
+  std::vector<model::Tuple> examples;   // worst first, at most 5; groups, and of memory those that it came with
 
   // The incident that this finding is part of (detect/incidents.h): ids of findings that are open now.
   std::optional<std::uint64_t> symptom_of;    // its cause

@@ -73,6 +73,8 @@ void describe_heap_growth(const Context& context, std::span<const Verdict> membe
   describe_memory(context, growth, finding);
   if (growth.reason == Reason::PerMessage || growth.reason == Reason::Store)
     blame_sockets(context, growth, finding);
+  if (growth.reason == Reason::Otherwise && growth.trend.retained_ratio >= kMinRatio && growth.trend.retained_ratio <= kMaxRatio)
+    finding.quality.missing.push_back("it grows by about as much as it reads, in other threads: a collector or a worker may keep that");
   finding.advice = advice_of(growth);
 }
 

@@ -10,9 +10,6 @@
 namespace laggard::detect {
 namespace {
 
-// The measured hoarders keep 0.98 to 2.1 bytes per byte read (DESIGN 5.3). Above, it is something else that is kept; below, and
-// where nothing can attribute, the growth has no visible relation to what is read.
-constexpr double kMinRatio = 0.25, kMaxRatio = 4;
 // What a store needs for an item beside its bytes: key, links, slack of the allocator (memcached 56, redis 60 to 150).
 constexpr double kItemBytes = 256;
 // A connection costs 4 to 100 KiB: buffers, a goroutine or a stack, TLS. Growth beyond that is not of their number.
@@ -30,12 +27,13 @@ constexpr double kSlowBytesPerSecond = 100e3;
 
 const model::MemoryTrend* growing_trend(const Context& context, const model::Process& process, bool open)
 {
-  // A heap that grows in steps looks at times as if it had stopped: while a finding is open, half of the growth is enough.
+  // A heap that grows in steps looks at times as if it had stopped: while a finding is open, half of the growth is enough, over
+  // the longer windows as long as it does not rest for longer than it did.
   const double needed = static_cast<double>(context.thresholds.memory_growth_bytes) / (open ? 2 : 1);
   for (const model::MemoryTrend& trend : process.trends()) {
     const bool shortest = &trend == &process.trends().front();
     const double least = shortest ? needed : std::max(needed, kDrift * static_cast<double>(process.latest().private_bytes()));
-    const bool steady = (open && shortest) || (trend.significant && trend.goes_on);
+    const bool steady = (trend.significant && trend.goes_on) || (open && (shortest || !trend.rests));
     if (trend.covers_window && steady && trend.growth_bytes >= least)
       return &trend;
   }
@@ -333,7 +331,7 @@ void describe_memory(const Context& context, const MemoryGrowth& growth, Finding
     evidence.push_back({"retained_ratio", trend.retained_ratio});
   if (growth.reason == Reason::PerMessage && growth.reads_per_second > 0) {
     evidence.push_back({"messages_per_second", growth.reads_per_second});
-    evidence.push_back({"memory_growth_bytes_per_message", growth.bytes_per_message()});
+    evidence.push_back({"message_growth_bytes", growth.bytes_per_message()});
   }
   if (growth.reason == Reason::Connections) {
     evidence.push_back({"new_sockets", std::uint64_t{trend.new_sockets}});

@@ -62,6 +62,20 @@ bool floor_rises(std::span<const Point> floor, double grown)
   return rises(0, 0.5) && rises(1.0 / 3, 2.0 / 3);
 }
 
+// A step is a twentieth of the growth at least; two points are as good as one.
+bool rests(std::span<const Point> points, double grown)
+{
+  double top = points.front().y, rose_at = points.front().x, longest = 0;
+  for (const Point& point : points) {
+    if (point.y < top + grown / 20)
+      continue;
+    top = point.y;
+    longest = std::max(longest, point.x - rose_at);
+    rose_at = point.x;
+  }
+  return points.back().x - rose_at > 2 * (longest + points.back().x / kPointsPerWindow);
+}
+
 }  // namespace
 
 void Process::observe(const ProcessSample& sample, MonoTime now, std::uint64_t host_shmem_bytes,
@@ -227,6 +241,7 @@ MemoryTrend Process::trend_over(Duration window, Duration interval, const ModelO
       shortest || theil_sen_slope({half, points.end()}) >= kKeepsItsPace * theil_sen_slope({points.begin(), half + 1});
   trend.goes_on = theil_sen_slope({tail, points.end()}) >= trend.bytes_per_second / 2 && keeps_its_pace &&
                   floor_rises(floor, trend.growth_bytes) && top - high_water >= trend.growth_bytes / 2;
+  trend.rests = rests(points, trend.growth_bytes);
   trend.mapped_bytes = difference(last.mapped_kib, 0) - mapped_at_begin;
   // A total that fell was forgotten by the kernel side and started again.
   const auto read = static_cast<double>(last.read_bytes);

@@ -51,15 +51,17 @@ struct MemoryTrend {
   double bytes_per_second = 0;    // the slope
   bool significant = false;       // Mann-Kendall
   bool goes_on = false;           // not only in its beginning, not only its peaks, and half of it above kHighWater
+  bool rests = false;             // has not risen for more than twice as long as before between two rises
   double mapped_bytes = 0;        // what it may write grew by so much
   std::uint64_t read_bytes = 0;   // by the process, within the same looks
   double retained_ratio = 0;      // growth / read_bytes; 0 where nothing was read
   std::uint32_t new_sockets = 0;  // so many more than in the beginning
 };
 
-// ModelOptions::memory_window and two longer ones, as multiples of it: what is slow has to be watched for longer. (30 s,
-// 5 min and 25 min: 1 MB a minute is 8 MiB in 8 min, and half an hour is what a person waits for.)
-inline constexpr std::array<int, 3> kMemoryWindows = {1, 10, 50};
+// ModelOptions::memory_window and longer ones, as multiples of it: what is slow, or grows in rare steps, has to be watched for
+// longer. (30 s, 90 s, 5 min and 25 min. A window sees steps that are less than half of it apart; 1 MB a minute is 8 MiB in 8 min,
+// and half an hour is what a person waits for.)
+inline constexpr std::array<int, 4> kMemoryWindows = {1, 3, 10, 50};
 // Growth counts above the highest that was in as many memory windows before: ten minutes. Over the longer windows: that was ever
 // seen. Who fills and empties a chunk, or follows the day, grows once.
 inline constexpr int kHighWater = 20;

@@ -290,7 +290,7 @@ Fields finding_fields(const Observer& observer, const detect::Finding& finding)
   add_process(out, finding.process, finding.holders);
   if (finding.socket)
     add_socket(out, *finding.socket);
-  if (finding.is_group || finding.kind == detect::Kind::UserSpaceBuffering) {
+  if (finding.is_group || finding.kind == detect::Kind::UserSpaceBuffering || !finding.examples.empty()) {
     std::vector<std::string> examples;
     for (const model::Tuple& tuple : finding.examples)
       if (examples.size() < detect::kMaxExamples)

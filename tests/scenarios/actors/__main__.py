@@ -11,6 +11,9 @@ import connections  # noqa: F401  (each fills ROLES)
 import crowds  # noqa: F401
 import datagrams  # noqa: F401
 import ends  # noqa: F401
+import growth  # noqa: F401
+import guests  # noqa: F401
+import keepers  # noqa: F401
 import late  # noqa: F401
 import leftovers  # noqa: F401
 import memory  # noqa: F401

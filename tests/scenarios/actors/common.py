@@ -42,6 +42,15 @@ def connect(port: int, receive_buffer: int = 0, host: str = HOST, protocol: int 
     return end
 
 
+def connect_soon(port: int) -> socket.socket:
+    """Waits for a server that is being restarted."""
+    while True:
+        try:
+            return connect(port)
+        except ConnectionRefusedError:
+            time.sleep(0.2)
+
+
 def listen(port: int, backlog: int = 128, send_buffer: int = 0, protocol: int = 0) -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -74,3 +83,16 @@ def pour(end: socket.socket, rate: float) -> None:
             end.sendall(block)
     except OSError:
         end.close()
+
+
+class Total:
+    """What an actor has done so far; it says so every second."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        ready()
+        in_background(self._tell)
+
+    def _tell(self) -> None:
+        for _ in every(1):
+            print(int(self.count), flush=True)

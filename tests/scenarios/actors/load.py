@@ -20,19 +20,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from common import HOST, ROLES, connect, every, in_background, ready, role
+import guests  # noqa: F401  (each fills ROLES)
+import keepers  # noqa: F401
+import streams  # noqa: F401
+from common import HOST, ROLES, Total, connect, every, in_background, role
 from stores import bulk
-
-
-class Total:
-    def __init__(self) -> None:
-        self.count = 0
-        ready()
-        in_background(self._tell)
-
-    def _tell(self) -> None:
-        for _ in every(1):
-            print(self.count, flush=True)
 
 
 def end_all(problem: threading.ExceptHookArgs) -> None:

@@ -104,6 +104,6 @@ const roles = {
   },
 };
 
-for (const name of ['late', 'crowds', 'ends']) Object.assign(roles, require(`./${name}.js`));
+for (const name of ['late', 'crowds', 'ends', 'growth', 'keepers', 'pages']) Object.assign(roles, require(`./${name}.js`));
 const [role, ...words] = process.argv.slice(2);
 roles[role](...words.map((word) => isNaN(word) ? word : Number(word)));

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import signal
 import socket
 import struct
+import time
+from typing import BinaryIO
 
-from common import connect, every, ready, role, wait_unread
+from common import Total, connect, connect_soon, every, ready, role, wait_unread
 
 
 @role
@@ -56,6 +59,43 @@ def redis_feeder(port: int, rate: float) -> None:
             answers += end.recv(65_536).count(b"\n")
 
 
+def memcached_set(key: bytes, value: bytes) -> bytes:
+    return b"set %s 0 0 %d\r\n%s\r\n" % (key, len(value), value)
+
+
+def redis_set(key: bytes, value: bytes) -> bytes:
+    return bulk(b"SET", key, value)
+
+
+STORES = {"memcached": (memcached_set, b"STORED\r\n"), "redis": (redis_set, b"+OK\r\n")}
+
+
+@role
+def fills(port: int, store: str, rate: float) -> None:
+    """Stores fresh keys of 1 to 4 kB, 10 at once, and comes again when the store is restarted."""
+    setting, answer = STORES[store]
+    total, keys, at_once = Total(), itertools.count(), 10
+    while True:
+        end = connect_soon(port)
+        try:
+            for _ in every(at_once * 2500 / rate):
+                end.sendall(b"".join(setting(b"key:%d" % next(keys), os.urandom(random.randint(1000, 4000)))
+                                     for _ in range(at_once)))
+                read_exactly(end, answer * at_once)
+                total.count += at_once
+        except ConnectionError:
+            end.close()
+
+
+def read_exactly(end: socket.socket, wanted: bytes) -> None:
+    seen = b""
+    while len(seen) < len(wanted):
+        if not (data := end.recv(65_536)):
+            raise ConnectionResetError
+        seen += data
+    assert seen == wanted, seen
+
+
 def postgres_send(end: socket.socket, query: str) -> None:
     end.sendall(b"Q" + struct.pack("!i", len(query) + 5) + query.encode() + b"\0")
 
@@ -80,3 +120,37 @@ def postgres_stops_reading(port: int) -> None:
     wait_unread(end)
     ready()
     signal.pause()
+
+
+@role
+def postgres_copies(port: int, size: int, rate: float, seconds: float) -> None:
+    """COPYs `size` bytes into a fresh table at `rate`, over a connection of its own, every `seconds`. Counts the MB."""
+    line = b"%d\t" + b"x" * 990 + b"\n"
+    total, numbers = Total(), itertools.count()
+    for _ in every(seconds):
+        end = postgres_query(port, "DROP TABLE IF EXISTS copied; CREATE TABLE copied (number bigint, words text); "
+                                   "COPY copied FROM STDIN")
+        answers, sent = end.makefile("rb"), 0
+        postgres_until(answers, b"G")  # CopyInResponse
+        began = time.monotonic()
+        for _ in every(0.1):
+            while sent < min(size, (time.monotonic() - began) * rate):
+                block = b"".join(line % next(numbers) for _ in range(100))
+                end.sendall(b"d" + struct.pack("!i", len(block) + 4) + block)
+                sent += len(block)
+                total.count += len(block) / 1e6
+            if sent >= size:
+                break
+        end.sendall(b"c" + struct.pack("!i", 4))
+        postgres_until(answers, b"Z")
+        answers.close()
+        end.close()
+
+
+def postgres_until(answers: BinaryIO, last: bytes) -> None:
+    """Reads messages up to one of this kind."""
+    kind = b""
+    while kind != last:
+        kind, size = struct.unpack("!ci", answers.read(5))
+        text = answers.read(size - 4)
+        assert kind != b"E", text
