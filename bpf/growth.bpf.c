@@ -248,7 +248,7 @@ static __always_inline void end_turn(struct laggard_growth *entry, __u32 write_s
   if (!entry->last_read_ns)
     return;
   entry->turns++;
-  entry->answered += write_seq != entry->write_seq;
+  entry->answered += (__s32)(write_seq - entry->write_seq) > 0;
 }
 
 static __always_inline void count_read(struct laggard_growth *entry, struct sock *sk, int ret)
@@ -339,7 +339,7 @@ int BPF_PROG(growth_ends, struct sock *sk)
   struct laggard_growth_key key = {.cookie = bpf_get_socket_cookie(sk), .generation = suspect->generation};
   struct laggard_growth *entry = bpf_map_lookup_elem(&growth, &key);
   if (entry)
-    end_turn(entry, tp->write_seq);
+    end_turn(entry, tp->write_seq - 1);  // a FIN is no answer
   return 0;
 }
 

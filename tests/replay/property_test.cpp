@@ -105,7 +105,7 @@ TEST(Replay, ASuspectThatTheRecordingDoesNotKnowOfIsSaid)
   const Recorded recorded = made_by_growing();
   const Said as_recorded = replay_file(recorded, options_of(recorded));
   EXPECT_FALSE(as_recorded.incomplete);
-  const Said said = replay_file(recorded, options_of(recorded, {"--memory-window", "10s", "--memory-growth", "4MiB"}));
+  const Said said = replay_file(recorded, options_of(recorded, {"--memory-window", "5s", "--memory-growth", "2MiB"}));
   EXPECT_TRUE(said.incomplete);
   EXPECT_EQ(said.exit_code, cli::kIncomplete);
   EXPECT_THAT(said.lines, testing::HasSubstr("the memory of process 17 grows, but the recording does not tell with what"));

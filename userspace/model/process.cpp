@@ -193,6 +193,9 @@ MemoryTrend Process::trend_over(Duration window, Duration interval, const ModelO
   // The last one that is not within the window.
   auto look = std::prev(std::ranges::upper_bound(looks_, begin, {}, &Look::time));
   const Look& first = *look;
+  // Cheap first: most processes do not grow at all.
+  if (grown_bytes(first, last) <= 0)
+    return trend;
 
   const bool shortest = window == options.memory_window;
   double high_water = shortest ? difference(0, first.private_kib) : difference(forgotten_high_kib_, first.private_kib);
@@ -228,9 +231,6 @@ MemoryTrend Process::trend_over(Duration window, Duration interval, const ModelO
       trend.new_sockets = last.sockets > look->sockets ? last.sockets - look->sockets : 0;
     }
   }
-  // Cheap first: most processes do not grow at all.
-  if (points.back().y <= points.front().y)
-    return trend;
   trend.bytes_per_second = theil_sen_slope(points);
   trend.growth_bytes = trend.bytes_per_second * seconds(window);
   trend.significant = rises_significantly(points);
