@@ -195,6 +195,45 @@ TEST(PerMessage, ARuntimeThatFillsTheHeapItHadFromTheStartIsNone)
   EXPECT_THAT(it.scene.findings(), IsEmpty());
 }
 
+TEST(PerMessage, NorIfItsCollectorDoes)
+{
+  Server it;
+  it.process.anon_bytes = [](double t) { return 20 * kMB + std::min(5 * kMB * t, 400 * kMB); };
+  it.process.mapped_bytes = [](double) { return 500 * kMB; };
+  it.process.grows_with = {{&it.client, 0, 0.3, 500, 1}};
+  it.scene.run(10min);
+  EXPECT_THAT(it.scene.findings(), IsEmpty());
+  Server silent = {};
+  silent.answers(0);
+  silent.process.mapped_bytes = [](double) { return 500 * kMB; };
+  silent.process.grows_with[0].user = silent.process.grows_with[0].kernel = 0.1;
+  silent.scene.run(60s);
+  silent.only(Kind::HeapGrowth);
+}
+
+TEST(PerMessage, ARuntimeThatFillsItsYoungGenerationIsNone)
+{
+  for (const double rate : {0.4, 1.0}) {
+    Server it;
+    it.client.arrives(5e3);
+    it.process.anon_bytes = [=](double t) { return 20 * kMB + std::min(rate * kMB * t, 48 * kMB); };
+    it.scene.run(10min);
+    EXPECT_THAT(it.scene.findings(), IsEmpty()) << rate;
+  }
+}
+
+TEST(PerMessage, ASlowLeakOfAServerThatAnswersIsFoundInFiveMinutes)
+{
+  Server it;
+  it.client.arrives(1e3);
+  it.process.anon_bytes = [](double t) { return 20 * kMB + 0.1 * kMB * t; };
+  it.process.grows_with = {{&it.client, 0, 1, 10, 1}};
+  it.scene.run(4min);
+  EXPECT_THAT(it.scene.findings(), IsEmpty());
+  it.scene.run(2min);
+  EXPECT_THAT(it.only(Kind::HeapGrowth).message, HasSubstr("each message leaves"));
+}
+
 TEST(PerMessage, WhatItWasOpenedAsItStays)
 {
   Server it;

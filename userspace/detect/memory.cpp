@@ -14,6 +14,8 @@ namespace {
 constexpr double kItemBytes = 256;
 // A connection costs 4 to 100 KiB: buffers, a goroutine or a stack, TLS. Growth beyond that is not of their number.
 constexpr double kConnectionBytes = 256 << 10;
+// Times --memory-growth (64 MiB), and times --memory-window (4 min).
+constexpr int kWarmUp = 8;
 // Net growth during the attribution, of what the trend promised for it: less, and it was about to stop.
 constexpr double kStillGrowing = 0.25;
 // Over the longer windows: of what the process has. Large ones drift.
@@ -25,7 +27,8 @@ constexpr double kSoonSeconds = 3600, kForesight = 60;
 constexpr double kToldSeconds = 60 * 86400.0;
 constexpr double kSlowBytesPerSecond = 100e3;
 
-const model::MemoryTrend* growing_trend(const Context& context, const model::Process& process, bool open)
+// The shortest window that shows the growth, of those of `at_least`.
+const model::MemoryTrend* growing_trend(const Context& context, const model::Process& process, bool open, Duration at_least = {})
 {
   // A heap that grows in steps looks at times as if it had stopped: while a finding is open, half of the growth is enough, over
   // the longer windows as long as it does not rest for longer than it did.
@@ -34,7 +37,7 @@ const model::MemoryTrend* growing_trend(const Context& context, const model::Pro
     const bool shortest = &trend == &process.trends().front();
     const double least = shortest ? needed : std::max(needed, kDrift * static_cast<double>(process.latest().private_bytes()));
     const bool steady = (trend.significant && trend.goes_on) || (open && (shortest || !trend.rests));
-    if (trend.covers_window && steady && trend.growth_bytes >= least)
+    if (trend.window >= at_least && trend.covers_window && steady && trend.growth_bytes >= least)
       return &trend;
   }
   return nullptr;
@@ -70,6 +73,18 @@ bool is_more_than_read(const MemoryGrowth& growth, bool answers)
          growth.trend.bytes_per_second > kMaxRatio * growth.read_bytes_per_second + per_item;
 }
 
+// A runtime that serves its first requests fills the heap that it took at its start (a JVM), or its young generation (V8: up to 48
+// MiB). That is no leak yet.
+bool took_none(const model::MemoryTrend& trend) { return trend.mapped_bytes * 2 < trend.growth_bytes; }
+bool gained_little(const Context& context, const MemoryGrowth& growth)
+{
+  return growth.process->gained_bytes() < kWarmUp * static_cast<double>(context.thresholds.memory_growth_bytes);
+}
+bool is_new(const Context& context, const MemoryGrowth& growth)
+{
+  return growing_trend(context, *growth.process, false, context.thresholds.memory_window * kWarmUp) == nullptr;
+}
+
 Reason reason_without_attribution(const model::MemoryTrend& trend)
 {
   if (trend.read_bytes == 0)
@@ -95,12 +110,12 @@ Reason reason_of(const Context& context, const MemoryGrowth& growth, bool open)
   if (grows_with_connections(context, growth.trend))
     return Reason::Connections;
   if (growth.socket_share < context.thresholds.attribution_share)
-    return Reason::Otherwise;
+    return attribution->serves_clients() && took_none(growth.trend) && is_new(context, growth) ? Reason::Store : Reason::Otherwise;
   const bool answers = attribution->answered_bytes() * 2 > attribution->socket_bytes();
   if (!is_more_than_read(growth, answers))
     return answers ? Reason::Store : Reason::KeepsReads;
-  // A runtime that fills the heap it has taken at its start, as it serves its first requests, is no leak yet.
-  return answers && growth.trend.mapped_bytes * 2 < growth.trend.growth_bytes ? Reason::Store : Reason::PerMessage;
+  const bool warms_up = is_new(context, growth) && (took_none(growth.trend) || gained_little(context, growth));
+  return answers && warms_up ? Reason::Store : Reason::PerMessage;
 }
 
 // Whose connections an open connection-leak is about.

@@ -217,7 +217,12 @@ void Model::apply_growths(const Tick& tick)
     attribution.headroom_bytes = sample.headroom_bytes;
     attribution.reads += sample.reads;
     attribution.read_bytes += sample.read_bytes;
+    const auto count_turns = [&] {
+      attribution.client_turns += sample.turns;
+      attribution.client_answers += sample.answered;
+    };
     if (sample.cookie == 0) {
+      count_turns();
       attribution.other_bytes += sample.kernel_bytes + sample.user_bytes;
       continue;
     }
@@ -231,6 +236,8 @@ void Model::apply_growths(const Tick& tick)
     const Pooled* idle = pools_.find(sample.cookie);
     share.server_side = sample.accepted || (connection != nullptr && is_server_side(connection->latest())) ||
                         (idle != nullptr && idle->role == Role::Accepted);
+    if (share.server_side)
+      count_turns();
     if (connection != nullptr)
       share.tuple = connection->latest().tuple;
     else if (idle != nullptr)

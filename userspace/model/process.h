@@ -31,6 +31,8 @@ struct Attribution {
   std::uint64_t lost_bytes = 0;
   std::uint64_t reads = 0;        // of all sockets
   std::uint64_t read_bytes = 0;
+  std::uint64_t client_turns = 0;    // see GrowthSample; of sockets that came from a client
+  std::uint64_t client_answers = 0;
   std::uint64_t limit_bytes = 0;  // of the cgroup with the least room; 0 = none or unknown
   std::uint64_t headroom_bytes = 0;
   double net_bytes = 0;           // what the process really gained meanwhile; may be negative
@@ -40,6 +42,7 @@ struct Attribution {
   std::uint64_t socket_bytes() const { return socket_kernel_bytes() + socket_user_bytes(); }
   // Of them those of sockets that came from a client, and over which most of what was read was answered.
   std::uint64_t answered_bytes() const;
+  bool serves_clients() const { return client_answers * 2 > client_turns; }
   std::uint64_t total_bytes() const { return socket_bytes() + other_bytes + lost_bytes; }
 };
 

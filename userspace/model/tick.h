@@ -165,7 +165,7 @@ struct GrowthSample {
   // By the process, while it was attributed; cookie 0: of all sockets that no growth came with.
   std::uint64_t reads = 0;
   std::uint64_t read_bytes = 0;
-  std::uint64_t turns = 0;     // reads that follow each other closely are one
+  std::uint64_t turns = 0;     // reads that follow each other closely are one; cookie 0: of accepted ones
   std::uint64_t answered = 0;  // turns after which the process sent something over the same socket
 };
 

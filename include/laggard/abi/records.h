@@ -218,7 +218,7 @@ struct laggard_growth_record {
   __u32 flags;
   __u64 reads;
   __u64 read_bytes;
-  __u64 turns;     // see abi/growth.h
+  __u64 turns;     // see abi/growth.h; cookie 0: of accepted sockets only
   __u64 answered;
 };
 

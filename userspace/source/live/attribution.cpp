@@ -141,8 +141,8 @@ void Attributions::tell(const Running& running, const laggard_suspect& suspect, 
     } else if (growth.kernel_pages + growth.user_pages == 0) {
       others.reads += growth.reads;
       others.read_bytes += growth.read_bytes;
-      others.turns += growth.turns;
-      others.answered += growth.answered;
+      others.turns += growth.accepted != 0 ? growth.turns : 0;
+      others.answered += growth.accepted != 0 ? growth.answered : 0;
     } else {
       record.cookie = one.cookie;
       record.flags = complete | (growth.accepted != 0 ? LAGGARD_GROWTH_ACCEPTED : 0);
