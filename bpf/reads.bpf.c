@@ -66,7 +66,7 @@ static __noinline bool announce(struct sock *sk, struct laggard_sock_state *stat
   return true;
 }
 
-static __noinline int begin_epoch(struct sock *sk, struct laggard_sock_state *state)
+static __noinline int begin_epoch(struct sock *sk, struct laggard_sock_state *state, int ret)
 {
   if (!sk || !state)
     return 0;
@@ -81,6 +81,10 @@ static __noinline int begin_epoch(struct sock *sk, struct laggard_sock_state *st
     set_owner(state, task);
   state->reader_tgid = task->tgid;
   state->epoch = epoch;
+  // At once: many a socket is read once, and no hook tells when one of UDP ends.
+  __u64 bytes = ret > 0 ? ret : 0;
+  __sync_fetch_and_add(&state->folded_bytes, bytes);
+  add_read_bytes(task->tgid, bytes);
   return 0;
 }
 
@@ -119,7 +123,7 @@ static __always_inline int on_read(struct sock *sk, int ret, int flags)
       state->opened_jiffies = bpf_jiffies64();
   }
   if (state->epoch != epoch)
-    begin_epoch(sk, state);
+    begin_epoch(sk, state, ret);
   state->last_read_jiffies = bpf_jiffies64();
 
   if (ret < 0) {

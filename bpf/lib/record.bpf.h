@@ -200,8 +200,8 @@ static __always_inline void add_read_bytes(__u32 tgid, __u64 fresh)
 }
 
 // The bytes that a socket was read for belong to the process that read them, also when the socket lives for less than
-// a tick or is never announced. Called at each sweep, at the end of each epoch with reads and at the end of the socket. A
-// look at a total that is being written may be too high: until it is reached nothing is added.
+// a tick or is never announced. Called at each sweep, at the end of each epoch with reads and at the end of the socket. The total
+// may be lower for a moment than what is folded, and be seen too high while it is written: nothing is added until it is reached.
 static __always_inline void fold_read_bytes(struct laggard_sock_state *state)
 {
   __u64 folded = state->folded_bytes, total = total_read_bytes(state);

@@ -134,6 +134,17 @@ TEST(Store, TheHostsEndIsNearEnoughBelowAnHour)
   EXPECT_THAT(far.scene.findings(), IsEmpty());
 }
 
+TEST(Store, ItsWorkersMayKeepWhatItReads)
+{
+  Server it;
+  it.process.grows_with = {{&it.client, 0, 0.1, 500, 1}};
+  it.scene.run(5min);
+  EXPECT_THAT(it.scene.findings(), IsEmpty());
+  it.process.anon_bytes = [](double t) { return (20 + 150 + 3 * (t - 300)) * kMB; };  // six times what it reads
+  it.scene.run(60s);
+  it.only(Kind::HeapGrowth);
+}
+
 TEST(Store, SmallItemsCostMoreThanTheyAre)
 {
   Server it;

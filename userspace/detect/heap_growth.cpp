@@ -2,8 +2,9 @@
 // heap-growth: a process's memory grows and does not stop, and it is not that it keeps what it reads and does not use.
 //
 // Needs: what detect/memory.h needs, and one of
-//   - less than --attribution-share of the growth came with socket reads. A process that answers its clients may be filling the
-//     heap that it took at its start: it must take new address space for it, or go on for 8 times --memory-window;
+//   - less than --attribution-share of the growth came with socket reads. A process that answers its clients may be a store whose
+//     workers keep what they send (a quarter to four times what is read), or be filling the heap that it took at its start: then it
+//     must take new address space for it, or go on for 8 times --memory-window;
 //   - more than four times as much as was read from sockets: each message leaves something behind. Of a process that answers its
 //     clients: the same, and it must have gained 8 times --memory-growth, or go on;
 //   - a store, which keeps what its clients send and answers them (most turns of reading from accepted connections are followed

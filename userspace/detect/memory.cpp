@@ -109,8 +109,11 @@ Reason reason_of(const Context& context, const MemoryGrowth& growth, bool open)
     return Reason::Undecided;
   if (grows_with_connections(context, growth.trend))
     return Reason::Connections;
-  if (growth.socket_share < context.thresholds.attribution_share)
-    return attribution->serves_clients() && took_none(growth.trend) && is_new(context, growth) ? Reason::Store : Reason::Otherwise;
+  if (growth.socket_share < context.thresholds.attribution_share) {
+    const bool keeps = growth.trend.retained_ratio >= kMinRatio && growth.trend.retained_ratio <= kMaxRatio;
+    const bool warms_up = is_new(context, growth) && took_none(growth.trend);
+    return attribution->serves_clients() && (keeps || warms_up) ? Reason::Store : Reason::Otherwise;
+  }
   const bool answers = attribution->answered_bytes() * 2 > attribution->socket_bytes();
   if (!is_more_than_read(growth, answers))
     return answers ? Reason::Store : Reason::KeepsReads;
