@@ -84,7 +84,7 @@ static __noinline int begin_epoch(struct sock *sk, struct laggard_sock_state *st
   // At once: many a socket is read once, and no hook tells when one of UDP ends.
   __u64 bytes = ret > 0 ? ret : 0;
   __sync_fetch_and_add(&state->folded_bytes, bytes);
-  add_read_bytes(task->tgid, bytes);
+  add_to_totals(task->tgid, bytes, SOCKETS_TRIED);
   return 0;
 }
 

@@ -104,21 +104,20 @@ int BPF_PROG(state_set, struct sock *sk, int oldstate, int newstate)
 
 // Whose sockets live for less than a look is known by their end. One that never had a peer is ended by who closes it, others
 // in the context of anybody.
-static __always_inline __u32 user_of(struct sock *sk, const struct laggard_sock_state *state)
+static __always_inline void note_user(struct sock *sk, const struct laggard_sock_state *state)
 {
-  if (state && state->owner_tgid)
-    return state->owner_tgid;
   struct task_struct *task = bpf_get_current_task_btf();
-  return sk->__sk_common.skc_dport || !task->mm ? 0 : task->tgid;
+  if (state && state->owner_tgid)
+    add_to_totals(state->owner_tgid, 0, SOCKETS_TRIED);
+  else if (!sk->__sk_common.skc_dport && task->mm)
+    add_to_totals(task->tgid, 0, 1);
 }
 
 SEC("tp_btf/tcp_destroy_sock")
 int BPF_PROG(state_destroy, struct sock *sk)
 {
   struct laggard_sock_state *state = bpf_sk_storage_get(&sockets, sk, NULL, 0);
-  __u32 user = user_of(sk, state);
-  if (user)
-    add_read_bytes(user, 0);
+  note_user(sk, state);
   return state ? tell_end(sk, state) : 0;
 }
 

@@ -83,10 +83,10 @@ int processes(struct bpf_iter__task *ctx)
   record.shmem_pages = mm_pages(mm, MM_SHMEMPAGES, &record.rss_error_pages);
   record.data_vm_pages = mm->data_vm;
   record.brk_bytes = mm->brk - mm->start_brk;
-  __u64 *total = bpf_map_lookup_elem(&read_totals, &record.tgid);
+  struct process_totals *total = bpf_map_lookup_elem(&totals, &record.tgid);
   if (total) {
-    record.read_bytes = *total;
-    record.uses_sockets = 1;
+    record.read_bytes = total->read_bytes;
+    record.uses_sockets = total->used >= SOCKETS_TRIED;
   }
   __builtin_memcpy(record.comm, task->comm, sizeof(record.comm));
   record.threads = BPF_CORE_READ(task, signal, nr_threads);

@@ -19,14 +19,21 @@ struct {
   __uint(max_entries, 1 << 20);
 } ring __weak SEC(".maps");
 
-// tgid -> bytes that all its sockets were read for. LRU: a full map forgets a process that reads nothing, and user
-// space sees a total that fell, which starts a new baseline.
+struct process_totals {
+  __u64 read_bytes;  // that all its sockets were read for
+  __u64 used;        // sockets that had a peer or a listener, or were read; of those that never had any, which it closed, SOCKETS_TRIED
+                     // count as one: a runtime tries out at its start what the kernel can (a JVM: two)
+};
+#define SOCKETS_TRIED 10
+
+// By tgid. LRU: a full map forgets a process that reads nothing, and user space sees a total that fell, which starts a new
+// baseline.
 struct {
   __uint(type, BPF_MAP_TYPE_LRU_HASH);
   __uint(max_entries, 8192);
   __type(key, __u32);
-  __type(value, __u64);
-} read_totals __weak SEC(".maps");
+  __type(value, struct process_totals);
+} totals __weak SEC(".maps");
 
 // The tick that runs; user space writes it. 0 = nobody watches yet, 0 is never an epoch.
 volatile __u32 epoch __weak = 0;

@@ -189,13 +189,16 @@ static __always_inline void fill_socket_record(struct laggard_socket_record *rec
     fill_udp(record, sk);
 }
 
-// Who has read bytes, or none, is a user of sockets from then on.
-static __always_inline void add_read_bytes(__u32 tgid, __u64 fresh)
+static __always_inline void add_to_totals(__u32 tgid, __u64 read_bytes, __u64 used)
 {
-  __u64 *total = bpf_map_lookup_elem(&read_totals, &tgid);
-  if (total)
-    __sync_fetch_and_add(total, fresh);
-  else if (bpf_map_update_elem(&read_totals, &tgid, &fresh, BPF_NOEXIST))
+  struct process_totals *total = bpf_map_lookup_elem(&totals, &tgid);
+  if (total) {
+    __sync_fetch_and_add(&total->read_bytes, read_bytes);
+    __sync_fetch_and_add(&total->used, used);
+    return;
+  }
+  struct process_totals first = {.read_bytes = read_bytes, .used = used};
+  if (bpf_map_update_elem(&totals, &tgid, &first, BPF_NOEXIST))
     count_lost(LAGGARD_LOST_NO_TOTALS);
 }
 
@@ -207,7 +210,7 @@ static __always_inline void fold_read_bytes(struct laggard_sock_state *state)
   __u64 folded = state->folded_bytes, total = total_read_bytes(state);
   __u32 tgid = state->reader_tgid;
   if (tgid && total > folded && __sync_val_compare_and_swap(&state->folded_bytes, folded, total) == folded)
-    add_read_bytes(tgid, total - folded);
+    add_to_totals(tgid, total - folded, SOCKETS_TRIED);
 }
 
 // Of a socket that has none yet. The kernel gives none to one whose last reference is gone: nothing is lost with that.

@@ -206,7 +206,7 @@ MemoryTrend Process::trend_over(Duration window, Duration interval, const ModelO
   // As many points as there were looks, whatever was thinned or stood still meanwhile.
   const auto count = static_cast<int>(window / std::max(interval, window / kPointsPerWindow));
   std::vector<Point> points, floor;
-  double read_at_begin = 0, mapped_at_begin = 0, top = -HUGE_VAL;
+  double read_at_begin = 0, mapped_at_begin = 0, top = -HUGE_VAL, top_before = -HUGE_VAL;
   for (int i = 0; i <= count; i++) {
     const MonoTime when = i == count ? last.time : begin + window * i / count;
     double low = HUGE_VAL, high = -HUGE_VAL;
@@ -223,8 +223,8 @@ MemoryTrend Process::trend_over(Duration window, Duration interval, const ModelO
     const double x = seconds(when - begin);
     points.push_back({x, grown});
     floor.push_back({x, std::min(grown, low)});
-    if (i * 3 >= count * 2)
-      top = std::max({top, grown, high});
+    double& reached = i * 3 >= count * 2 ? top : top_before;
+    reached = std::max({reached, grown, high});
     if (i == 0) {
       read_at_begin = between(static_cast<double>(look->read_bytes), static_cast<double>(next->read_bytes));
       mapped_at_begin = between(difference(look->mapped_kib, 0), difference(next->mapped_kib, 0));
@@ -236,9 +236,10 @@ MemoryTrend Process::trend_over(Duration window, Duration interval, const ModelO
   trend.significant = rises_significantly(points);
   const auto half = points.begin() + count / 2;
   const auto tail = std::ranges::find_if(points, [&](const Point& point) { return point.x * 3 >= points.back().x * 2; });
-  // What is slow is easily taken for a leak while it levels off.
+  // What is slow is easily taken for a leak while it levels off, and so are the first two teeth of a long saw.
   const bool keeps_its_pace =
-      shortest || theil_sen_slope({half, points.end()}) >= kKeepsItsPace * theil_sen_slope({points.begin(), half + 1});
+      shortest || (theil_sen_slope({half, points.end()}) >= kKeepsItsPace * theil_sen_slope({points.begin(), half + 1}) &&
+                   top - top_before >= trend.growth_bytes / 6);
   trend.goes_on = theil_sen_slope({tail, points.end()}) >= trend.bytes_per_second / 2 && keeps_its_pace &&
                   floor_rises(floor, trend.growth_bytes) && top - high_water >= trend.growth_bytes / 2;
   trend.rests = rests(points, trend.growth_bytes);

@@ -192,7 +192,7 @@ struct laggard_process_record {
   char comm[16];
   __u32 threads;     // 0 = unknown
   __u32 waits;       // LAGGARD_WAITS_*: what the thread group's leader does
-  __u32 uses_sockets;  // 1: it has read, or closed, a TCP or UDP socket; 0 = unknown
+  __u32 uses_sockets;  // 1: it has read a TCP or UDP socket, or closed one that was in use, or tried ten; 0 = unknown
   __u32 padding;
 };
 
