@@ -222,6 +222,17 @@ TEST(PerMessage, NorIfItsCollectorDoes)
   silent.only(Kind::HeapGrowth);
 }
 
+TEST(PerMessage, NorIfItWasStartedNotLongAgo)
+{
+  Server it;
+  it.process.anon_bytes = [](double t) { return 20 * kMB + std::min(0.5 * kMB * t, 60 * kMB); };
+  it.process.mapped_bytes = [](double t) { return t < 2 ? 25 * kMB : 500 * kMB; };
+  it.process.grows_with = {{&it.client, 0, 0.2, 10, 1}};
+  it.client.arrives(1e3);
+  it.scene.run(10min);
+  EXPECT_THAT(it.scene.findings(), IsEmpty());
+}
+
 TEST(PerMessage, ARuntimeThatFillsItsYoungGenerationIsNone)
 {
   for (const double rate : {0.4, 1.0}) {

@@ -75,7 +75,12 @@ bool is_more_than_read(const MemoryGrowth& growth, bool answers)
 
 // A runtime that serves its first requests fills the heap that it took at its start (a JVM), or its young generation (V8: up to 48
 // MiB). That is no leak yet.
-bool took_none(const model::MemoryTrend& trend) { return trend.mapped_bytes * 2 < trend.growth_bytes; }
+// Over the shortest window: the longer ones may reach back to its start.
+bool took_none(const MemoryGrowth& growth)
+{
+  const model::MemoryTrend& lately = growth.process->trends().front();
+  return lately.mapped_bytes * 2 <= lately.growth_bytes;
+}
 bool gained_little(const Context& context, const MemoryGrowth& growth)
 {
   return growth.process->gained_bytes() < kWarmUp * static_cast<double>(context.thresholds.memory_growth_bytes);
@@ -111,13 +116,13 @@ Reason reason_of(const Context& context, const MemoryGrowth& growth, bool open)
     return Reason::Connections;
   if (growth.socket_share < context.thresholds.attribution_share) {
     const bool keeps = growth.trend.retained_ratio >= kMinRatio && growth.trend.retained_ratio <= kMaxRatio;
-    const bool warms_up = is_new(context, growth) && took_none(growth.trend);
+    const bool warms_up = is_new(context, growth) && took_none(growth);
     return attribution->serves_clients() && (keeps || warms_up) ? Reason::Store : Reason::Otherwise;
   }
   const bool answers = attribution->answered_bytes() * 2 > attribution->socket_bytes();
   if (!is_more_than_read(growth, answers))
     return answers ? Reason::Store : Reason::KeepsReads;
-  const bool warms_up = is_new(context, growth) && (took_none(growth.trend) || gained_little(context, growth));
+  const bool warms_up = is_new(context, growth) && (took_none(growth) || gained_little(context, growth));
   return answers && warms_up ? Reason::Store : Reason::PerMessage;
 }
 
@@ -233,8 +238,9 @@ Forecast forecast(const model::Model& model, const model::Process& process, doub
 
 MemoryGrowth memory_growth_of(const Context& context, const model::Process& process)
 {
-  const model::MemoryTrend* trend = growing_trend(context, process, true);
-  return growth_of(context, process, trend != nullptr ? *trend : process.trends().front(), true);
+  const bool open = is_open(context, process);
+  const model::MemoryTrend* trend = growing_trend(context, process, open);
+  return growth_of(context, process, trend != nullptr ? *trend : process.trends().front(), open);
 }
 
 bool is_filling(const Context& context, model::ProcessId id)

@@ -55,14 +55,14 @@ def is_streams(found: Finding, outcome: Outcome) -> str:
     return f"{ratio}, {share:.0%} with the UDP socket, stacks of quic-go {within:.0%} of {total:.0%}"
 
 
-@positive("heap-growth", check=is_streams, beside=["unpaired-operations"],
+@positive("heap-growth", check=is_streams, beside=["unpaired-operations"], also=["heap-growth"],
           at_end=piles_up("quic-go-stream", "quic-go.(*streamsMap)"), seconds=PILE_SECONDS, recording="case-quic-go")
 def leak(scene: Scene) -> Culprit:
     """Reads each message of 20 bytes, and not the end of its stream: Close is for the write side, the stream stays."""
     return client(scene, "leak")
 
 
-@positive("heap-growth", check=is_more_than_read, beside=["unpaired-operations"],
+@positive("heap-growth", check=is_more_than_read, beside=["unpaired-operations"], also=["heap-growth"],
           at_end=piles_up("quic-go-stream", "quic-go.(*streamsMap)"), seconds=PILE_SECONDS)
 def stripped(scene: Scene) -> Culprit:
     """The same without symbols: Go's own table tells where the functions are, and has names for its stacks, too."""
