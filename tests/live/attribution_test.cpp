@@ -166,6 +166,7 @@ struct Pages {
 
 struct Result {
   std::map<std::uint64_t, Pages> by_cookie;
+  std::map<std::uint64_t, model::GrowthSample> samples;
   double lost = 0;
   std::uint64_t skipped_runs = 0;
   bool complete = false;
@@ -197,6 +198,7 @@ Result finish(Kernel& kernel)
   for (const model::GrowthSample& growth : tick.growths) {
     result.by_cookie[growth.cookie] = {static_cast<double>(growth.kernel_bytes) / kPage,
                                        static_cast<double>(growth.user_bytes) / kPage};
+    result.samples[growth.cookie] = growth;
     result.lost = static_cast<double>(growth.lost_bytes) / kPage;
   }
   EXPECT_FALSE(kernel.source().attributions().any());
@@ -368,6 +370,60 @@ TEST(Attribution, two_hundred_threads_are_told_apart)
   EXPECT_LE(unseen, result.skipped_runs + (accounts_in_batches() ? 10 : 0));
   // A thread's own stack and the allocator's arena come before its first read.
   EXPECT_GE(right + static_cast<double>(unseen * kPagesEach), (accounts_in_batches() ? 0.75 : 0.85) * result.total());
+}
+
+TEST(Attribution, of_several_processes_at_once_is_told_apart)
+{
+  LAGGARD_NEEDS_GROWTH();
+  const auto reads = [](std::size_t pages) {
+    return [pages] {
+      const Pair a = connect_pair();
+      return std::pair{Suspect::Work([=] { receive_into_fresh_pages(a, pages); }), Suspect::Cookies{a.cookie}};
+    };
+  };
+  Suspect one{reads(503)}, other{reads(301)};
+  Kernel kernel;
+  begin(kernel, one.pid());
+  begin(kernel, other.pid());
+  for (Suspect* suspect : {&one, &other})
+    suspect->go();
+  for (Suspect* suspect : {&one, &other})
+    ASSERT_TRUE(suspect->wait_done());
+  const Result result = finish(kernel);
+  EXPECT_NEAR(result.of(one.cookie(0)).all(), 503, kUnaccounted);
+  EXPECT_NEAR(result.of(other.cookie(0)).all(), 301, kUnaccounted);
+}
+
+TEST(Attribution, what_is_answered_is_counted_in_turns)
+{
+  LAGGARD_NEEDS_GROWTH();
+  constexpr std::uint64_t kTurns = 12, kReadsEach = 4;
+  for (const bool answers : {true, false}) {
+    Suspect suspect{[answers] {
+      const Pair a = connect_pair();
+      return std::pair{Suspect::Work([=] {
+                         char* memory = fresh_pages(kTurns * kReadsEach);
+                         for (std::size_t i = 0; i < kTurns * kReadsEach; i++) {
+                           receive_page(a, memory + i * kPage);
+                           if (i % kReadsEach != kReadsEach - 1)
+                             continue;
+                           if (answers && ::send(a.reader, "ok", 2, 0) != 2)
+                             ::_exit(94);
+                           ::usleep(30'000);
+                         }
+                       }),
+                       Suspect::Cookies{a.cookie}};
+    }};
+    const Result result = attribute(suspect);
+    ASSERT_TRUE(result.samples.contains(suspect.cookie(0)));
+    const model::GrowthSample& sample = result.samples.at(suspect.cookie(0));
+    EXPECT_EQ(sample.reads, kTurns * kReadsEach);
+    EXPECT_EQ(sample.read_bytes, kTurns * kReadsEach * kPage);
+    EXPECT_GE(sample.turns, kTurns - 1) << "the last one has not ended";
+    EXPECT_LE(sample.turns, kTurns * 2) << "each is four reads that follow each other";
+    EXPECT_GE(sample.answered, answers ? kTurns - 1 : 0);
+    EXPECT_LE(sample.answered, answers ? sample.turns : 0);
+  }
 }
 
 TEST(Attribution, more_sockets_than_can_be_counted_are_said)
