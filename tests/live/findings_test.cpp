@@ -133,8 +133,9 @@ TEST(Findings, guilty_programs_are_named_in_time)
     EXPECT_EQ(line.at("laggard.evidence.accept_queue"), 3U);
     EXPECT_FALSE(line.at("laggard.finding.start_is_lower_bound"));
   }));
-  // Found once the number that is idle for --idle has risen in three thirds of it.
-  all.push_back(guilty("connection-leak", quick() ? 14 : 60, {"pool-leak"}, [](const Json& line) {
+  // Found once the number that is idle for --idle has risen in three thirds of it, or in three intervals between looks, which
+  // --max-cpu makes longer where a sweep goes by open files (seen: 58 to 74 s).
+  all.push_back(guilty("connection-leak", quick() ? 18 : 78, {"pool-leak"}, [](const Json& line) {
     EXPECT_NEAR(line.at("laggard.evidence.opened_per_second").get<double>(), 2.0, 0.5);
     EXPECT_GE(line.at("laggard.evidence.idle_seconds").get<double>(), quick() ? 6.0 : 30.0);
     EXPECT_GE(line.at("laggard.finding.count"), 10U);
