@@ -24,10 +24,10 @@ namespace {
 
 std::string connections_of(const MemoryGrowth& growth)
 {
-  if (growth.left_open > 0)
-    return fmt::format("{} connections that it has left open", growth.left_open);
-  if (growth.left_open_by_clients > 0)
-    return fmt::format("{} connections that their clients left open", growth.left_open_by_clients);
+  if (growth.left_open.own > 0)
+    return fmt::format("{} connections that it has left open", growth.left_open.own);
+  if (growth.left_open.by_clients > 0)
+    return fmt::format("{} connections that their clients left open", growth.left_open.by_clients);
   return fmt::format("its connections, {} more", growth.trend.new_sockets);
 }
 
@@ -52,9 +52,9 @@ std::string advice_of(const MemoryGrowth& growth)
     case Reason::PerMessage: return "each message leaves more behind than it brought (streams, requests, sessions): end each of them";
     case Reason::Store: return "a store without a bound, or with one above what there is: give it a limit and a policy to evict";
     case Reason::Connections:
-      return growth.left_open_by_clients > 0 ? "mend the client, which leaves its connections open, and give this server an idle timeout"
-             : growth.left_open > 0          ? "each connection costs memory for as long as it is open: close those that are not used"
-                                             : "each connection costs memory: bound their number";
+      return growth.left_open.by_clients > 0 ? "mend the client, which leaves its connections open, and give this server an idle timeout"
+             : growth.left_open.own > 0     ? "each connection costs memory for as long as it is open: close those that are not used"
+                                            : "each connection costs memory: bound their number";
     default:
       return fmt::format("a leak or a cache without a bound: 'laggard explain --pid {}' names the code that grows",
                          growth.process->latest().id.tgid);
@@ -75,7 +75,7 @@ void describe_heap_growth(const Context& context, std::span<const Verdict> membe
   describe_memory(context, growth, finding);
   if (growth.reason == Reason::PerMessage || growth.reason == Reason::Store)
     blame_sockets(context, growth, finding);
-  if (growth.reason == Reason::Otherwise && growth.trend.retained_ratio >= kMinRatio && growth.trend.retained_ratio <= kMaxRatio)
+  if (growth.reason == Reason::Otherwise && grows_as_it_reads(growth.trend))
     finding.quality.missing.push_back("it grows by about as much as it reads, in other threads: a collector or a worker may keep that");
   finding.advice = advice_of(growth);
 }

@@ -74,8 +74,7 @@ bool is_more_than_read(const MemoryGrowth& growth, bool answers)
 }
 
 // A runtime that serves its first requests fills the heap that it took at its start (a JVM), or its young generation (V8: up to 48
-// MiB). That is no leak yet.
-// Over the shortest window: the longer ones may reach back to its start.
+// MiB). That is no leak yet. (Over the shortest window: the longer ones may reach back to its start.)
 bool took_none(const MemoryGrowth& growth)
 {
   const model::MemoryTrend& lately = growth.process->trends().front();
@@ -94,7 +93,7 @@ Reason reason_without_attribution(const model::MemoryTrend& trend)
 {
   if (trend.read_bytes == 0)
     return Reason::Otherwise;
-  return trend.retained_ratio >= kMinRatio && trend.retained_ratio <= kMaxRatio ? Reason::KeepsReads : Reason::Undecided;
+  return grows_as_it_reads(trend) ? Reason::KeepsReads : Reason::Undecided;
 }
 
 Reason reason_of(const Context& context, const MemoryGrowth& growth, bool open)
@@ -115,9 +114,8 @@ Reason reason_of(const Context& context, const MemoryGrowth& growth, bool open)
   if (grows_with_connections(context, growth.trend))
     return Reason::Connections;
   if (growth.socket_share < context.thresholds.attribution_share) {
-    const bool keeps = growth.trend.retained_ratio >= kMinRatio && growth.trend.retained_ratio <= kMaxRatio;
     const bool warms_up = is_new(context, growth) && took_none(growth);
-    return attribution->serves_clients() && (keeps || warms_up) ? Reason::Store : Reason::Otherwise;
+    return attribution->serves_clients() && (grows_as_it_reads(growth.trend) || warms_up) ? Reason::Store : Reason::Otherwise;
   }
   const bool answers = attribution->answered_bytes() * 2 > attribution->socket_bytes();
   if (!is_more_than_read(growth, answers))
@@ -125,12 +123,6 @@ Reason reason_of(const Context& context, const MemoryGrowth& growth, bool open)
   const bool warms_up = is_new(context, growth) && (took_none(growth) || gained_little(context, growth));
   return answers && warms_up ? Reason::Store : Reason::PerMessage;
 }
-
-// Whose connections an open connection-leak is about.
-struct LeftOpen {
-  std::uint64_t own = 0;
-  std::uint64_t by_clients = 0;
-};
 
 LeftOpen left_open(const Context& context, model::ProcessId id)
 {
@@ -158,7 +150,7 @@ std::optional<Kind> kind_of(const Context& context, const MemoryGrowth& growth)
     case Reason::Untold: return std::nullopt;
     case Reason::KeepsReads: return Kind::UserSpaceBuffering;
     case Reason::Connections:
-      if (growth.left_open + growth.left_open_by_clients > 0)
+      if (growth.left_open.all() > 0)
         return Kind::HeapGrowth;
       [[fallthrough]];
     case Reason::Store: return is_soon(growth) ? std::optional(Kind::HeapGrowth) : std::nullopt;
@@ -185,11 +177,8 @@ MemoryGrowth growth_of(const Context& context, const model::Process& process, co
   }
   growth.forecast = forecast(context.model, process, trend.bytes_per_second);
   growth.reason = reason_of(context, growth, open);
-  if (growth.reason == Reason::Connections) {
-    const LeftOpen count = left_open(context, process.latest().id);
-    growth.left_open = count.own;
-    growth.left_open_by_clients = count.by_clients;
-  }
+  if (growth.reason == Reason::Connections)
+    growth.left_open = left_open(context, process.latest().id);
   return growth;
 }
 
@@ -359,7 +348,7 @@ void describe_memory(const Context& context, const MemoryGrowth& growth, Finding
   }
   if (growth.reason == Reason::Connections) {
     evidence.push_back({"new_sockets", std::uint64_t{trend.new_sockets}});
-    evidence.push_back({"left_open", growth.left_open + growth.left_open_by_clients});
+    evidence.push_back({"left_open", growth.left_open.all()});
   }
   if (growth.forecast.limit_bytes > 0)
     evidence.push_back({"memory_limit_bytes", growth.forecast.limit_bytes});

@@ -12,7 +12,6 @@
 // grows, the attribution only why.
 #pragma once
 
-#include <map>
 #include <optional>
 #include <string>
 
@@ -43,6 +42,15 @@ enum class Reason {
 // where nothing can attribute, the growth has no visible relation to what is read.
 inline constexpr double kMinRatio = 0.25, kMaxRatio = 4;
 
+// It grows by about as much as it reads.
+inline bool grows_as_it_reads(const model::MemoryTrend& trend) { return trend.retained_ratio >= kMinRatio && trend.retained_ratio <= kMaxRatio; }
+
+struct LeftOpen {
+  std::uint64_t own = 0;
+  std::uint64_t by_clients = 0;
+  std::uint64_t all() const { return own + by_clients; }
+};
+
 struct MemoryGrowth {
   const model::Process* process = nullptr;
   model::MemoryTrend trend;                         // over the shortest window that shows the growth
@@ -53,8 +61,7 @@ struct MemoryGrowth {
   double read_bytes_per_second = 0;
   double reads_per_second = 0;                      // 0: not known
   // Of an open connection-leak: connections that the process has left open itself, and those that a client on this host has.
-  std::uint64_t left_open = 0;
-  std::uint64_t left_open_by_clients = 0;
+  LeftOpen left_open;
 
   double bytes_per_message() const { return reads_per_second > 0 ? trend.bytes_per_second / reads_per_second : 0; }
 };

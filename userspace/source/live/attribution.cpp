@@ -122,7 +122,17 @@ void Attributions::tell(const Running& running, const laggard_suspect& suspect, 
   record.memory_limit_bytes = room.limit_bytes;
   record.memory_limit_headroom_bytes = room.headroom_bytes;
   record.tgid = request.process.tgid;
-  const __u32 complete = stopped_ ? 0 : LAGGARD_GROWTH_COMPLETE;
+  const auto add = [&](__u64 cookie, const laggard_growth& growth) {
+    record.cookie = cookie;
+    record.flags = (stopped_ ? 0 : LAGGARD_GROWTH_COMPLETE) | (growth.accepted != 0 ? LAGGARD_GROWTH_ACCEPTED : 0);
+    record.kernel_pages = growth.kernel_pages;
+    record.user_pages = growth.user_pages;
+    record.reads = growth.reads;
+    record.read_bytes = growth.read_bytes;
+    record.turns = growth.turns;
+    record.answered = growth.answered;
+    append(into, record);
+  };
 
   const int map = bpf_map__fd(skeleton_.maps.growth);
   std::vector<laggard_growth_key> keys;
@@ -144,26 +154,10 @@ void Attributions::tell(const Running& running, const laggard_suspect& suspect, 
       others.turns += growth.accepted != 0 ? growth.turns : 0;
       others.answered += growth.accepted != 0 ? growth.answered : 0;
     } else {
-      record.cookie = one.cookie;
-      record.flags = complete | (growth.accepted != 0 ? LAGGARD_GROWTH_ACCEPTED : 0);
-      record.kernel_pages = growth.kernel_pages;
-      record.user_pages = growth.user_pages;
-      record.reads = growth.reads;
-      record.read_bytes = growth.read_bytes;
-      record.turns = growth.turns;
-      record.answered = growth.answered;
-      append(into, record);
+      add(one.cookie, growth);
     }
   }
-  record.cookie = 0;
-  record.flags = complete;
-  record.kernel_pages = others.kernel_pages;
-  record.user_pages = others.user_pages;
-  record.reads = others.reads;
-  record.read_bytes = others.read_bytes;
-  record.turns = others.turns;
-  record.answered = others.answered;
-  append(into, record);
+  add(0, others);
 }
 
 std::uint64_t Attributions::lost_samples() const
