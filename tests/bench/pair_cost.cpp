@@ -18,7 +18,7 @@ using namespace laggard;
 using bench::quartile;
 
 constexpr int kCalls = 4'000, kRounds = 30;
-constexpr double kBudgetNs = 20'000;  // a machine that is emulated or busy; a tenth of it is usual
+constexpr double kBudgetNs = 6'000;  // beside the trap, which takes 10 to 25 us of a virtual machine
 
 }  // namespace
 
@@ -75,8 +75,8 @@ int main()
       return 1;
     }
   }
-  const double cost = quartile(probed) - quartile(alone);
+  const double cost = quartile(probed) - quartile(alone), trap = quartile(idle) - quartile(alone);
   fmt::print("pair probe: {:.0f} ns per hit by {}, of which the kernel's trap {:.0f} (lower quartiles of {} rounds of {} calls)\n", cost,
-             hook, quartile(idle) - quartile(alone), kRounds, kCalls);
-  return cost > 0 && cost <= kBudgetNs ? 0 : 1;
+             hook, trap, kRounds, kCalls);
+  return cost > 0 && cost - trap <= kBudgetNs ? 0 : 1;
 }

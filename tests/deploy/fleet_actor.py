@@ -2,7 +2,8 @@
 """The programs of fleet_test.py, one process each, until stdin closes.
 
   fleet_actor.py feed ADDRESS PORT              sends 1 MB/s to everybody who connects
-  fleet_actor.py NAME ADDRESS PORT BEHAVIOUR    connects and is `slow` (two connections), `stalled`, or `reads`
+  fleet_actor.py NAME ADDRESS PORT BEHAVIOUR    connects and is `slow` (two connections, slower and slower),
+                                                `stalled`, or `reads`
 """
 from __future__ import annotations
 
@@ -13,6 +14,8 @@ import sys
 from pathlib import Path
 
 EVERY_SECONDS = 0.05
+FIRST_BITE, LAST_BITE = 4096, 64
+SLOWER = 0.85 ** EVERY_SECONDS  # a fifth after ten seconds
 
 
 def feed(address: str, port: int) -> None:
@@ -35,10 +38,12 @@ def stdin_open(wait: float) -> bool:
 
 def take(address: str, port: int, behaviour: str) -> None:
     connections = [socket.create_connection((address, port)) for _ in range(2 if behaviour == "slow" else 1)]
+    bite = float(FIRST_BITE)
     while stdin_open(EVERY_SECONDS):
+        bite = max(bite * SLOWER, LAST_BITE)
         for connection in connections:
             if behaviour == "slow":
-                connection.recv(1024)
+                connection.recv(int(bite))
             elif behaviour == "reads":
                 connection.recv(1_000_000)
 

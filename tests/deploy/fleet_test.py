@@ -141,7 +141,8 @@ def record_incident(work: Path) -> tuple[list[Path], dict[str, int]]:
         stack.enter_context(two.observed(db))
         with Host("cache-3", two.namespace, two.address).observed(stopped, "--duration", "1s") as short:
             short.wait(timeout=stage.DEADLINE_SECONDS)
-        stage.eventually(lambda: any(line["severity"] == "error" for line in read(db)), "the slow reader is critical")
+        stage.eventually(lambda: any(line["severity"] == "error" and line["laggard.finding.kind"] == "slow-reader"
+                                     for line in read(db)), "the slow reader is critical")
         for file, kind, connections in ((web, "remote-slow-reader", 3), (db, "slow-reader", 2), (db, "stalled-reader", 1)):
             stage.eventually(lambda: said(file, kind, connections), f"{file} says {kind} of {connections} connections")
         for file, copy in ((web, loaded[0]), (db, loaded[1])):  # while all is open, and both hosts have eyes

@@ -21,7 +21,8 @@ def as_syslog_ng_prints(value: object) -> object:
     if isinstance(value, float):
         return float(f"{value:.6f}")
     if isinstance(value, list):
-        return [item for element in value for item in str(element).split(",")]
+        return [item for element in map(str, value)  # quoted, and so kept whole, where it has a space or a quote
+                for item in (element.split(",") if not set(element) & set(" '\"") else [element])]
     return value
 
 
