@@ -269,6 +269,19 @@ TEST(SlowReader, TenTimesTheLagIsCriticalWhereItGrows)
   EXPECT_THAT(critical->advice, testing::Not(HasSubstr("deliberate limit")));
 }
 
+// wget --limit-rate: the window is shut after each read, and how much of it is unread at a look is where in its saw-tooth that was.
+TEST(SlowReader, BehindAShutWindowNoMoreCanWait)
+{
+  OneConnection it;
+  it.socket.window(131'072).arrives(1e6).reads(1'024, 6);
+  for (int second = 0; second < 90; second++) {
+    it.socket.window(90'000 + 1'000 * static_cast<std::uint32_t>(second % 45));
+    it.scene.run(1s);
+  }
+  ASSERT_THAT(it.scene.opened(Kind::SlowReader), SizeIs(1));
+  EXPECT_EQ(std::ranges::count(it.scene.findings(), Severity::Critical, &Finding::severity), 0);
+}
+
 // ---- stalled-reader ----
 
 TEST(StalledReader, DataThatNobodyTakesIsFoundAfterTheStallTimeAndNotBefore)

@@ -12,9 +12,9 @@
 //       of the process are late together, four fifths of that share are enough.
 // What a read left behind, with nothing come since, does not count: see stalled-reader.
 // A bulk reader whose queue never empties because it is the bottleneck has none of these, and is fine.
-// Critical is ten times --lag where it gets worse: what waits takes longer and longer to read, or fills the sender's memory. A
-// reader that takes a steady rate of a source that could send more (curl --limit-rate, a player) is as late as two buffers are
-// deep, for ever, and loses nothing.
+// Critical is ten times --lag where it gets worse: ever more waits (in a window that is not shut), it is taken ever more
+// slowly, or it fills the sender's memory. A reader that takes a steady rate of a source that could send more
+// (curl --limit-rate, a player) is as late as two buffers are deep, for ever, and loses nothing.
 #include "detect/slow_reader.h"
 
 #include <fmt/format.h>
@@ -102,14 +102,16 @@ Pace pace_of(std::span<const model::Lateness::Look> looks)
           taken / std::max(seconds(looks.back().time - looks.front().time), 1e-3)};
 }
 
-bool gets_worse(const Context& context, const model::Connection& connection)
+bool gets_worse(const Context& context, const model::Connection& connection, const Look& look)
 {
+  // Behind a shut window no more can wait than does: what looks like growth is where in its saw-tooth the queue was met.
+  const bool has_room = look.closed_share < 0.5;
   const std::span looks{connection.lateness().looks()};
   // Less than that is the filling of two buffers.
   const std::size_t third = looks.size() / 3;
   if (third >= 2 && looks.back().time - looks.front().time >= context.thresholds.late_window * 2 / 3) {
     const Pace first = pace_of(looks.first(third)), second = pace_of(looks.subspan(third, third)), last = pace_of(looks.last(third));
-    if (second.most_unread_bytes >= first.most_unread_bytes * kMoreWaits &&
+    if (has_room && second.most_unread_bytes >= first.most_unread_bytes * kMoreWaits &&
         last.most_unread_bytes >= second.most_unread_bytes * kMoreWaits)
       return true;
     const Pace before = pace_of(looks.first(looks.size() / 2 + 1)), now = pace_of(looks.subspan(looks.size() / 2));
@@ -166,7 +168,7 @@ void judge_slow_reader(const Context& context, std::vector<Verdict>& verdicts)
     const bool consumes = context.now() - consumed <= limits.hold / 2;
     const MonoTime held = connection.standing_since() + limits.hold;
     const MonoTime since = lags_all_along ? connection.standing_since() : connection.lateness().looks().front().time;
-    const bool critical = look.lag.total() >= limits.lag * 10 && gets_worse(context, connection);
+    const bool critical = look.lag.total() >= limits.lag * 10 && gets_worse(context, connection, look);
     verdicts.push_back({
         .subject = connection_subject(Kind::SlowReader, context.model, connection),
         .cookie = cookie,
