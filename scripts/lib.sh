@@ -20,7 +20,8 @@ SCENARIO_PACKAGES=(nginx-light haproxy redis-server redis-tools postgresql curl 
   memcached php-fpm rsyslog prometheus prometheus-node-exporter dnsmasq-base chromium rsync gcc libc6-dev perl nftables
   openjdk-17-jdk-headless golang-go g++ make)
 # shellcheck disable=SC2034
-CASE_PACKAGES=(qt6-base-dev golang-go golang-github-lucas-clemente-quic-go-dev systemtap-sdt-dev python3)
+CASE_PACKAGES=(qt6-base-dev golang-go golang-github-lucas-clemente-quic-go-dev systemtap-sdt-dev python3 libssl-dev openssl
+  nginx-light curl nghttp2-server libcurl4-openssl-dev pkg-config libpq-dev postgresql python3-psycopg2)
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "$0: $*"; exit 1; }

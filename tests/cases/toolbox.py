@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from harness import Failed, Skip
+from harness import Failed, Scene, Skip, output
 from observer import Finding, Json, Observer
 from programs import require
 from scenario import LateCheck, Outcome
@@ -55,6 +55,16 @@ def pkg_config(package: str) -> list[str]:
     if done.returncode != 0:
         raise Skip(f"{package} is not installed")
     return done.stdout.split()
+
+
+def certificate(scene: Scene) -> tuple[Path, Path]:
+    """And its key. Made anew, for 127.0.0.1, signed by itself."""
+    require(["openssl"])
+    made, key = scene.dir / "certificate.pem", scene.dir / "key.pem"
+    output("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+           "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(made))
+    key.chmod(0o644)  # nginx runs as nobody
+    return made, key
 
 
 def explain(outcome: Outcome, pid: int, seconds: int = 4) -> list[Json]:

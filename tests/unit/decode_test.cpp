@@ -393,6 +393,9 @@ laggard_pair_record pair_record()
   record.tgid = 29, record.start_ns = 2, record.mono_ns = 3, record.begun = 5498, record.ended = 5475, record.unmatched = 5, record.lost = 7;
   record.outstanding = 23, record.oldest_begin_ns = 11, record.last_end_ns = 13, record.slowest_ns = 17, record.unreadable = 19;
   record.overtaken[0] = 20, record.overtaken[31] = 2, record.waiting[1] = 1, record.stack_count = 22;
+  record.refused = 41, record.last_matched_ns = 12, record.flags = LAGGARD_PAIR_TELLS_SEEN | LAGGARD_PAIR_BEGIN_SEEN | LAGGARD_PAIR_EACH;
+  std::memcpy(record.what, "sends", 5);
+  std::memset(record.advice, 'y', sizeof record.advice);
   std::memcpy(record.name, "send", 4);
   std::memset(record.stack, 'x', sizeof record.stack);
   return record;
@@ -417,6 +420,28 @@ TEST(Decode, PairsOfOperations)
   EXPECT_EQ(sample.waiting[1], 1U);
   EXPECT_EQ(sample.stack.size(), sizeof(laggard_pair_record::stack));  // no end in sight is no overrun
   EXPECT_EQ(sample.stack_count, 22U);
+  EXPECT_EQ(sample.refused, 41U);
+  EXPECT_EQ(sample.last_match, MonoTime{12ns});
+  EXPECT_TRUE(sample.begin_seen);
+  EXPECT_FALSE(sample.end_seen);
+  EXPECT_TRUE(sample.each);
+  EXPECT_EQ(sample.what, "sends");
+  EXPECT_EQ(sample.advice.size(), sizeof(laggard_pair_record::advice));
+}
+
+// Nobody told whether both ends were reached, and what ended had begun.
+TEST(Decode, PairsOfOlderRecordings)
+{
+  std::vector<std::byte> raw;
+  append(raw, tick_record(), sizeof(laggard_tick_record));
+  append(raw, pair_record(), offsetof(laggard_pair_record, refused));
+  const auto tick = decode(raw);
+  ASSERT_TRUE(tick);
+  const model::PairSample& sample = tick->pairs.at(0);
+  EXPECT_TRUE(sample.begin_seen && sample.end_seen);
+  EXPECT_FALSE(sample.each);
+  EXPECT_EQ(sample.last_match, sample.last_end);
+  EXPECT_EQ(sample.what, "");
 }
 
 TEST(Decode, WhereAProcessRuns)

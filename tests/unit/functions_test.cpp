@@ -23,6 +23,29 @@
 
 extern "C" __attribute__((noinline, used)) int laggard_test_function(int a) { return a * 3; }
 
+// As people write them.
+namespace shop {
+struct Cart {
+  int add(int what) const;
+  int add(const char* what) const;
+  template <class T>
+  void pay(T what);
+  bool operator()(int what) const;
+  int sum = 1;
+};
+__attribute__((noinline, used)) int Cart::add(int what) const { return sum * what; }
+__attribute__((noinline, used)) int Cart::add(const char* what) const { return sum + static_cast<int>(std::strlen(what)); }
+template <class T>
+__attribute__((noinline, used)) void Cart::pay(T what)
+{
+  sum += static_cast<int>(what);
+}
+template void Cart::pay<int>(int);
+template void Cart::pay<unsigned long>(unsigned long);
+__attribute__((noinline, used)) bool Cart::operator()(int what) const { return sum == what; }
+}  // namespace shop
+__attribute__((noinline, used)) int laggard_test_of_no_namespace(int a) { return a * 5; }
+
 namespace laggard::identify {
 namespace {
 
@@ -531,6 +554,24 @@ TEST_F(Functions, SurviveDamagedFiles)
   }
   EXPECT_GT(opened, 500);
   EXPECT_LE(open_descriptors(), 64U);
+}
+
+TEST(FunctionsInCpp, AreFoundAsPeopleWriteThem)
+{
+  const FunctionTable table = table_of("/proc/self/exe");
+  EXPECT_EQ(table.find("shop::Cart::add").size(), 2U);
+  EXPECT_EQ(table.find("shop::Cart::add(int) const").size(), 1U);
+  EXPECT_EQ(table.find("shop::Cart::add(char const*) const").size(), 1U);
+  EXPECT_EQ(table.find("shop::Cart::add(long) const").size(), 0U);
+  EXPECT_EQ(table.find("shop::Cart::pay").size(), 2U);
+  EXPECT_EQ(table.find("shop::Cart::pay<int>").size(), 1U);
+  EXPECT_EQ(table.find("shop::Cart::operator()").size(), 1U);
+  EXPECT_EQ(table.find("shop::*::add").size(), 2U);
+  EXPECT_EQ(table.find("laggard_test_of_no_namespace").size(), 1U);
+  EXPECT_EQ(table.find("shop::Cart").size(), 0U);
+  EXPECT_EQ(offsets(table, "shop::Cart::add(int) const"), offsets(table, "_ZNK4shop4Cart3addEi"));
+  const Names similar = table.similar("shop::Cart::ad");
+  EXPECT_NE(std::ranges::find(similar, "shop::Cart::add"), similar.end());
 }
 
 }  // namespace

@@ -179,6 +179,72 @@ TEST(PairsFile, RefusesKeysThatAreNone)
         << key;
 }
 
+TEST(PairsFile, ReadsWhatAFunctionReturns)
+{
+  using Compare = source::Condition::Compare;
+  const source::PairSpec keyed = only_pair(pair("send", "begin_key = [\"arg1\", \"ret\"]\nend_key = [\"arg1\", \"arg2\"]\n"));
+  EXPECT_EQ(keyed.begins[0].keys[1].argument, source::KeySource::kReturned);
+  EXPECT_TRUE(keyed.begins[0].begins_at_return());
+  EXPECT_EQ(only_pair(pair("send", "begin_key = \"*(ret+8)\"\n")).begins[0].keys[0].dereferenced_at, 8);
+
+  const auto failed = [](const std::string& text) { return *only_pair(pair("send", "begin_failed = \"" + text + "\"\n")).begins[0].failed; };
+  const struct {
+    const char* text;
+    bool is_int;
+    Compare compare;
+    std::int64_t than;
+  } conditions[] = {{"ret < 0", true, Compare::Less, 0},          {"ret!=0", true, Compare::NotEqual, 0},
+                    {"ret >= 0x10", true, Compare::AtLeast, 16},  {"(long)ret == -1", false, Compare::Equal, -1},
+                    {"ret == NULL", false, Compare::Equal, 0},    {"(int) *(arg1+8) > 3", true, Compare::More, 3},
+                    {"*(arg1) <= 5", false, Compare::AtMost, 5},  {"arg2 == 7", false, Compare::Equal, 7}};
+  for (const auto& one : conditions) {
+    const source::Condition condition = failed(one.text);
+    EXPECT_EQ(condition.is_int, one.is_int) << one.text;
+    EXPECT_EQ(condition.compare, one.compare) << one.text;
+    EXPECT_EQ(condition.than, one.than) << one.text;
+  }
+  EXPECT_FALSE(only_pair(pair("send", "begin_failed = \"ret < 0\"\n")).begins[0].begins_at_return());
+
+  const source::PairSpec only_if = only_pair(pair("send", "begin_if = [\"ret > 0\", \"*(arg1+0x12b0) > 0\"]\n"));
+  EXPECT_THAT(only_if.begins[0].only_if, SizeIs(2));
+  EXPECT_EQ(only_if.begins[0].only_if[1].value.dereferenced_at, 0x12b0);
+  EXPECT_TRUE(only_if.begins[0].begins_at_return());
+}
+
+TEST(PairsFile, RefusesConditionsThatAreNone)
+{
+  for (const char* text : {"", "ret", "ret =< 0", "ret < ", "ret < x", "ret < 0 0x", "0 < ret", "ret = 0", "ret <> 0", "(short)ret < 0",
+                           "ret < 0xffffffffffffffffff", "ret < --1"})
+    EXPECT_THAT(only_error(pair("send", "begin_failed = \"" + std::string(text) + "\"\n")), StartsWith("p.toml:6: pair 'send': 'begin_failed': ")) << text;
+  EXPECT_THAT(only_error(pair("send", "begin_failed = 1\n")), HasSubstr("must be a string"));
+  EXPECT_THAT(only_error(pair("send", "begin_if = []\n")), HasSubstr("there is room for 1 to 3"));
+  EXPECT_THAT(only_error(pair("send", "begin_if = [\"ret > 0\", \"ret > 1\", \"ret > 2\", \"ret > 3\"]\n")), HasSubstr("has 4 conditions"));
+  EXPECT_THAT(only_error(pair("send", "begin_if = \"ret > 0\"\nbegin_failed = \"ret < 0\"\n")), HasSubstr("has no use beside"));
+  EXPECT_THAT(only_error(pair("send", "end_key = \"ret\"\n")), HasSubstr("only what begins can have"));
+  EXPECT_THAT(only_error(with("begin", "\"usdt:a:b\"") + "begin_failed = \"ret < 0\"\n"), HasSubstr("does not return"));
+}
+
+TEST(PairsFile, ReadsWhatAFindingSays)
+{
+  const source::PairSpec spec = only_pair(pair("send", "finds = \"each\"\nwhat = \"sends\"\nadvice = \"send less\"\n"));
+  EXPECT_TRUE(spec.each);
+  EXPECT_EQ(spec.what, "sends");
+  EXPECT_EQ(spec.advice, "send less");
+  EXPECT_THAT(only_error(pair("send", "finds = \"all\"\n")), HasSubstr("'finds' is 'all', which is neither 'piles' nor 'each'"));
+  EXPECT_THAT(only_error(pair("send", "what = \"" + std::string(64, 'x') + "\"\n")), HasSubstr("at most 63 bytes"));
+  EXPECT_THAT(only_error(pair("send", "advice = \"a\\nb\"\n")), HasSubstr("control character"));
+}
+
+TEST(PairsFile, PresetsSayWhatTheyCannotSee)
+{
+  const std::string text = describe_presets();
+  for (const PairPreset& preset : pair_presets()) {
+    EXPECT_THAT(text, HasSubstr(std::string(preset.name) + "\n  counts  " + preset.counts)) << preset.name;
+    for (const source::PairSpec& spec : read_pairs(preset.name).pairs)
+      EXPECT_NE(spec.what, "") << preset.name;
+  }
+}
+
 TEST(PairsFile, NamesWhatIsMissing)
 {
   for (const char* key : {"name", "binary", "begin", "end"})
@@ -203,8 +269,8 @@ TEST(PairsFile, NamesWrongTypes)
 TEST(PairsFile, NamesUnknownKeys)
 {
   EXPECT_EQ(only_error(pair("send", "bgin_key = \"arg1\"\n")),
-            "p.toml:6: pair 'send': the key 'bgin_key' is unknown; known are name, binary, begin, begin_key, end, "
-            "end_key, abandon, abandon_key, repeats");
+            "p.toml:6: pair 'send': the key 'bgin_key' is unknown; known are name, binary, begin, begin_key, "
+            "begin_failed, begin_if, end, end_key, abandon, abandon_key, repeats, finds, what, advice");
   const PairsParsed parsed = parse_pairs("interval = 3\n" + pair("send"), "p.toml");
   EXPECT_THAT(parsed.errors,
               ElementsAre("p.toml:1: the key 'interval' is unknown; all there is in a pairs file is [[pair]]"));
@@ -324,7 +390,7 @@ TEST(PairsFile, NamesFilesThatItCannotRead)
 {
   EXPECT_THAT(read_pairs("/tmp").errors, ElementsAre("/tmp: a directory, and no pairs file"));
   EXPECT_THAT(read_pairs("/nonexistent/p.toml").errors,
-              ElementsAre("'/nonexistent/p.toml': neither a file nor a preset; presets are msquic, quic-go, go-http"));
+              ElementsAre("'/nonexistent/p.toml': neither a file nor a preset; presets are msquic, quic-go, go-http, openssl, nghttp2, libpq"));
   EXPECT_THAT(read_pairs("/dev/null/p").errors, ElementsAre(StartsWith("/dev/null/p: cannot be opened: ")));
   const TemporaryFile large(pair("send") + std::string(1 << 20, '#'));
   EXPECT_THAT(read_pairs(large.path()).errors, ElementsAre(large.path() + ": larger than 1 MiB, and no pairs file"));
@@ -334,7 +400,7 @@ TEST(PairsFile, NamesFilesThatItCannotRead)
 
 TEST(PairsFile, PresetsAreGoodFiles)
 {
-  EXPECT_EQ(preset_names(), "msquic, quic-go, go-http");
+  EXPECT_EQ(preset_names(), "msquic, quic-go, go-http, openssl, nghttp2, libpq");
   PairsParsed all;
   for (const PairPreset& preset : pair_presets()) {
     PairsParsed parsed = read_pairs(preset.name);

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <deque>
 
+#include "detect/unpaired_operations.h"
 #include "support/scene.h"
 
 namespace laggard::test {
@@ -36,8 +37,16 @@ class Program {
   bool paused = false;  // nothing ends, for now
   std::string stack = "foo_send\npublish\nmain";
   bool is_told = true;
-
+  bool ends_others = false;  // goes on to end what it did not begin here
+  bool end_seen = true;
+  bool each = false;
+  std::string what;
   Scene scene;
+  void grows()
+  {
+    process_.uses_sockets = true;
+    process_.anon_bytes = [](double t) { return 10e6 + 2e6 * t; };
+  }
 
  private:
   struct Operation {
@@ -63,14 +72,20 @@ class Program {
       if (operation.lost || paused || operation.begin + takes > now)
         return false;
       sample_.ended++;
-      sample_.last_end = now;
+      sample_.last_end = sample_.last_match = now;
       last_ended_begin_ = std::max(last_ended_begin_, operation.begin);
       sample_.slowest = std::max(sample_.slowest, paused_since_end_ ? now - operation.begin : takes);
       return true;
     });
     paused_since_end_ = paused;
+    if (ends_others)
+      sample_.last_end = now;
+    sample_.unmatched += ends_others;
+    sample_.end_seen = end_seen && (known(sample_.last_end) || begins == 0);
     if (!is_told)
       return;
+    sample_.each = each;
+    sample_.what = what;
     sample_.process = process_.id;
     sample_.name = pair_;
     sample_.time = now;
@@ -168,24 +183,87 @@ TEST(UnpairedOperations, SlowOnesThatEndTeachPatience)
   EXPECT_THAT(program.scene.findings(), IsEmpty());
 }
 
-TEST(UnpairedOperations, WhereNoneEverEndsAllCount)
-{
-  Program program;
-  program.begins = 2;
-  program.lost = 2;
-  program.scene.run(3min);
-  EXPECT_THAT(found(program), SizeIs(1));
-}
-
-TEST(UnpairedOperations, WhereNoneEndsAnyMoreAllCountInTheEnd)
+// Nothing was overtaken: a peer that pauses looks the same.
+TEST(UnpairedOperations, WhatNothingOvertookWaitsForASecondSign)
 {
   Program program;
   program.scene.run(60s);
   program.paused = true;
+  program.scene.run(5min);
+  EXPECT_THAT(found(program), IsEmpty());
+}
+
+TEST(UnpairedOperations, MemoryThatGrowsIsASecondSign)
+{
+  Program program;
+  program.scene.run(60s);
+  program.paused = true;
+  program.grows();
   program.scene.run(110s);
   EXPECT_THAT(found(program), IsEmpty());
   program.scene.run(60s);
   EXPECT_THAT(found(program), SizeIs(1));
+}
+
+// A program that clears NULL again and again, and never what it got.
+TEST(UnpairedOperations, ToGoOnEndingOthersIsASecondSignAfterSixteenTimesTheAge)
+{
+  Program program;
+  program.begins = 2;
+  program.lost = 2;
+  program.ends_others = true;
+  program.scene.run(8min);
+  EXPECT_THAT(found(program), IsEmpty());
+  program.scene.run(2min);
+  EXPECT_THAT(found(program), SizeIs(1));
+}
+
+TEST(UnpairedOperations, WhereAnEndIsNeverReachedNobodyIsAccused)
+{
+  Program program;
+  program.begins = 2;
+  program.lost = 2;
+  program.end_seen = false;
+  program.grows();
+  program.scene.run(20s);
+  const detect::Thresholds limits;
+  EXPECT_EQ(detect::half_seen(limits, program.scene.model().pairs().begin()->second), "");
+  program.scene.run(10min);
+  EXPECT_THAT(found(program), IsEmpty());
+  EXPECT_THAT(detect::half_seen(limits, program.scene.model().pairs().begin()->second),
+              testing::AllOf(HasSubstr("pair 'send' in process 17"), HasSubstr("no end was reached once")));
+}
+
+TEST(UnpairedOperations, WhereABeginIsNeverReachedThatIsSaid)
+{
+  model::PairSample sample;
+  sample.name = "send";
+  sample.unmatched = 99;
+  sample.begin_seen = false;
+  EXPECT_EQ(detect::half_seen({}, sample), "");
+  sample.unmatched = 100;
+  EXPECT_THAT(detect::half_seen({}, sample), HasSubstr("100 were completed, and no begin was reached once"));
+  sample.begin_seen = true;
+  EXPECT_EQ(detect::half_seen({}, sample), "");
+}
+
+TEST(UnpairedOperations, OneIsEnoughWhereEachCounts)
+{
+  Program program;
+  program.each = true;
+  program.what = "reads that left something behind";
+  program.begins = 1;
+  program.takes = 5s;
+  program.scene.run(60s);
+  EXPECT_THAT(found(program), IsEmpty());
+  program.lost = 1;
+  program.scene.run(1s);
+  program.begins = program.lost = 0;
+  program.scene.run(10s);
+  EXPECT_THAT(found(program), IsEmpty());
+  program.scene.run(4s);
+  ASSERT_THAT(found(program), SizeIs(1));
+  EXPECT_THAT(found(program)[0].message, HasSubstr("1 reads that left something behind, the oldest for 1"));
 }
 
 TEST(UnpairedOperations, ItStaysOpenWhileHalfAreThereAndTellsTheLatestAtTheEnd)

@@ -21,6 +21,7 @@
 namespace laggard::cli {
 namespace {
 
+constexpr const char* kListPresets = "list";
 constexpr const char* kFooter =
     "Exit codes: 0 observed, 1 findings at or above --fail-on, 2 usage, 3 cannot observe,\n"
     "4 observation incomplete, 70 internal error; health: 0 healthy, 1 not.\n"
@@ -276,18 +277,21 @@ void add_pairs(CLI::App& app, Options& o)
          "--pairs",
          [&o](const std::vector<std::string>& values) {
            PairsParsed all;
-           for (const std::string& value : values)
+           for (const std::string& value : values) {
+             if (value == kListPresets && ::access(kListPresets, F_OK) != 0)
+               throw CLI::CallForVersion(describe_presets(), 0);
              merge(all, read_pairs(value));
+           }
            if (all.pairs.empty())
              throw CLI::ValidationError("--pairs", fmt::format("{}", fmt::join(all.errors, "\n")));
            o.pairs = std::move(all.pairs);
            o.pair_errors = std::move(all.errors);
          },
-         fmt::format("watch operations that programs begin and end: a file, or {}", preset_names()))
-      ->type_name("{" + with_commas(preset_names()) + "}|FILE")
+         fmt::format("watch operations that programs begin and end: a file, or {}; list: what each counts", preset_names()))
+      ->type_name("{" + with_commas(preset_names() + ", list") + "}|FILE")
       ->option_text("FILE|PRESET ...")
       ->allow_extra_args(false);
-  add_parsed(app, "--pairs-limit", o.pairs_limit, positive_count, "detach a pair whose probes are hit more often in a second", "10000");
+  add_parsed(app, "--pairs-limit", o.pairs_limit, positive_count, "a process that hits a pair more often in a second is probed for it no more", "10000");
 }
 
 }  // namespace

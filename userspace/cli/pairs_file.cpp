@@ -29,9 +29,11 @@ constexpr std::size_t kMaxFileBytes = std::size_t{1} << 20;
 constexpr std::size_t kMaxLineBytes = std::size_t{16} << 10;
 constexpr std::size_t kMaxNameBytes = 31;  // with its NUL it has 32 bytes in the kernel's map
 constexpr std::size_t kMaxKeyParts = 2;
-constexpr std::array<std::string_view, 9> kKeys = {"name", "binary", "begin", "begin_key", "end", "end_key", "abandon",
-                                                   "abandon_key", "repeats"};
+constexpr std::array<std::string_view, 14> kKeys = {"name",        "binary",  "begin",       "begin_key", "begin_failed", "begin_if", "end",
+                                                    "end_key",     "abandon", "abandon_key", "repeats",   "finds",        "what",     "advice"};
 constexpr std::array<std::string_view, 2> kProbeKeys = {"function", "key"};
+constexpr std::size_t kMaxOnlyIf = 3;       // and that what is returned is not NULL
+constexpr std::size_t kMaxWhatBytes = 63, kMaxAdviceBytes = 191;  // LAGGARD_RECORD_PAIR
 constexpr std::string_view kUsdt = "usdt:";
 
 std::string quoted(std::string_view text) { return fmt::format("'{}'", output::visible(text)); }
@@ -86,7 +88,20 @@ bool has_controls(std::string_view text)
   return std::ranges::any_of(text, [](char c) { return static_cast<unsigned char>(c) < ' ' || c == '\x7f'; });
 }
 
-// "arg2", "*(arg2+56)", "*(arg2 - 0x8)".
+// "56", "0x38"; what is more than 64 bits have is their largest. Empty: no number.
+std::optional<std::uint64_t> parse_number(std::string_view text)
+{
+  const bool hexadecimal = text.starts_with("0x");
+  if (hexadecimal)
+    text.remove_prefix(2);
+  std::uint64_t number = 0;
+  const auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), number, hexadecimal ? 16 : 10);
+  if (end != text.data() + text.size() || status == std::errc::invalid_argument)
+    return std::nullopt;
+  return status == std::errc{} ? number : UINT64_MAX;
+}
+
+// "arg2", "ret", "*(arg2+56)", "*(arg2 - 0x8)".
 struct KeyText {
   std::optional<source::KeySource> key;
   std::string error;
@@ -97,7 +112,7 @@ KeyText parse_key(std::string_view value)
   const auto malformed = [&] {
     return KeyText{{},
                    fmt::format("{} is neither an argument, such as arg2, nor the 8 bytes where one points to, such as "
-                               "*(arg2+56)",
+                               "*(arg2+56), nor what is returned, ret",
                                quoted(value))};
   };
   std::string compact{value};
@@ -107,21 +122,26 @@ KeyText parse_key(std::string_view value)
   const bool dereferenced = rest.starts_with("*(") && rest.ends_with(")");
   if (dereferenced)
     rest = rest.substr(2, rest.size() - 3);
-  if (!rest.starts_with("arg"))
-    return malformed();
-  rest.remove_prefix(3);
-  const std::size_t digits = std::min(rest.find_first_not_of("0123456789"), rest.size());
-  if (digits == 0 || (digits < rest.size() && !dereferenced))
-    return malformed();
-  const unsigned limit = max_arguments(true);
-  const auto [end, status] = std::from_chars(rest.data(), rest.data() + digits, key.argument);
-  if (status != std::errc{} || key.argument < 1 || key.argument > limit)
-    return {{},
-            fmt::format("there is no argument {}: System V passes arg1 to arg{} in registers; Go arg1 to arg{}",
-                        quoted("arg" + std::string(rest.substr(0, digits))), max_arguments(false), limit)};
-  rest.remove_prefix(digits);
+  if (rest.starts_with("ret")) {
+    key.argument = source::KeySource::kReturned;
+    rest.remove_prefix(3);
+  } else {
+    if (!rest.starts_with("arg"))
+      return malformed();
+    rest.remove_prefix(3);
+    const std::size_t digits = std::min(rest.find_first_not_of("0123456789"), rest.size());
+    if (digits == 0)
+      return malformed();
+    const unsigned limit = max_arguments(true);
+    const auto [end, status] = std::from_chars(rest.data(), rest.data() + digits, key.argument);
+    if (status != std::errc{} || key.argument < 1 || key.argument > limit)
+      return {{},
+              fmt::format("there is no argument {}: System V passes arg1 to arg{} in registers; Go arg1 to arg{}",
+                          quoted("arg" + std::string(rest.substr(0, digits))), max_arguments(false), limit)};
+    rest.remove_prefix(digits);
+  }
   if (!dereferenced)
-    return {key, {}};
+    return rest.empty() ? KeyText{key, {}} : malformed();
   if (rest.empty()) {
     key.dereferenced_at = 0;
     return {key, {}};
@@ -130,19 +150,57 @@ KeyText parse_key(std::string_view value)
   if (!negative && rest.front() != '+')
     return malformed();
   rest.remove_prefix(1);
-  const bool hexadecimal = rest.starts_with("0x");
-  if (hexadecimal)
-    rest.remove_prefix(2);
-  if (rest.empty() || rest.find_first_not_of(hexadecimal ? "0123456789abcdefABCDEF" : "0123456789") != rest.npos)
-    return malformed();
-  std::uint64_t magnitude = 0;
-  const auto offset = std::from_chars(rest.data(), rest.data() + rest.size(), magnitude, hexadecimal ? 16 : 10);
   constexpr std::uint64_t kLargest = 0x7fffffff;
-  if (offset.ec != std::errc{} || magnitude > kLargest + (negative ? 1 : 0))
+  const auto magnitude = parse_number(rest);
+  if (!magnitude)
+    return malformed();
+  if (*magnitude > kLargest + (negative ? 1 : 0))
     return {{}, fmt::format("the offset in {} is not between -2147483648 and 2147483647", quoted(value))};
-  const auto signed_offset = static_cast<std::int64_t>(magnitude);
+  const auto signed_offset = static_cast<std::int64_t>(*magnitude);
   key.dereferenced_at = static_cast<std::int32_t>(negative ? -signed_offset : signed_offset);
   return {key, {}};
+}
+
+// "ret < 0", "(long)ret == -1", "ret == NULL", "*(arg1+4784) > 0". What a function returns is an int, if nothing says otherwise.
+struct ConditionText {
+  std::optional<source::Condition> condition;
+  std::string error;
+};
+
+ConditionText parse_condition(std::string_view value)
+{
+  using Compare = source::Condition::Compare;
+  static constexpr std::pair<std::string_view, Compare> kCompares[] = {
+      {"==", Compare::Equal}, {"!=", Compare::NotEqual}, {"<=", Compare::AtMost}, {">=", Compare::AtLeast}, {"<", Compare::Less}, {">", Compare::More}};
+  const auto malformed = [&] {
+    return ConditionText{{}, fmt::format("{} is no condition, such as ret < 0, ret == NULL, (long)ret == -1 or *(arg1+8) > 0", quoted(value))};
+  };
+  std::string compact{value};
+  std::erase(compact, ' ');
+  std::string_view rest = compact;
+  const bool as_int = rest.starts_with("(int)"), as_long = rest.starts_with("(long)");
+  rest.remove_prefix(as_int ? 5 : as_long ? 6 : 0);
+  const std::size_t at = rest.find_first_of("=!<>");
+  if (at == rest.npos)
+    return malformed();
+  source::Condition condition;
+  const auto compare = std::ranges::find_if(kCompares, [&](const auto& one) { return rest.substr(at).starts_with(one.first); });
+  if (compare == std::end(kCompares))
+    return malformed();
+  condition.compare = compare->second;
+  KeyText left = parse_key(rest.substr(0, at));
+  if (!left.key)
+    return {{}, std::move(left.error)};
+  condition.value = *left.key;
+  rest = rest.substr(at + compare->first.size());
+  const bool is_null = rest == "NULL";
+  const bool negative = rest.starts_with('-');
+  const auto number = is_null ? std::optional<std::uint64_t>{0} : parse_number(rest.substr(negative ? 1 : 0));
+  if (!number || *number > std::uint64_t{1} << 62)
+    return malformed();
+  condition.than = negative ? -static_cast<std::int64_t>(*number) : static_cast<std::int64_t>(*number);
+  condition.is_int = as_int || (!as_long && !is_null && condition.value.argument == source::KeySource::kReturned && !condition.value.dereferenced_at);
+  return {condition, {}};
 }
 
 // What is wrong with one entry of `begin` or `end`; empty: nothing.
@@ -183,7 +241,12 @@ class PairReader {
     pair_.ends = read_probes("end", "end_key");
     if (table_.contains("abandon"))
       pair_.abandons = read_probes("abandon", "abandon_key");
-    read_repeats();
+    pair_.ignore_repeats = read_choice("repeats", "count", "ignore");
+    pair_.each = read_choice("finds", "piles", "each");
+    pair_.what = read_text("what", kMaxWhatBytes);
+    pair_.advice = read_text("advice", kMaxAdviceBytes);
+    read_conditions();
+    compare_returns();
     if (errors_.size() == errors_before)
       compare_key_parts();
     if (errors_.size() != errors_before)
@@ -345,15 +408,68 @@ class PairReader {
         fail(probe.line, fmt::format("'{}' abandons by the first part of keys that have two, itself it has one", probe.function));
   }
 
-  void read_repeats()
+  // Whether it is the second of two words.
+  bool read_choice(std::string_view key, std::string_view first, std::string_view second)
   {
-    const toml::node* node = table_.get("repeats");
-    const auto repeats = node != nullptr ? string("repeats", *node) : std::nullopt;
-    if (!repeats)
-      return;
-    if (*repeats != "count" && *repeats != "ignore")
-      fail(line_of(*node), fmt::format("'repeats' is {}, which is neither 'count' nor 'ignore'", quoted(*repeats)));
-    pair_.ignore_repeats = *repeats == "ignore";
+    const toml::node* node = table_.get(key);
+    const auto word = node != nullptr ? string(key, *node) : std::nullopt;
+    if (word && *word != first && *word != second)
+      fail(line_of(*node), fmt::format("'{}' is {}, which is neither '{}' nor '{}'", key, quoted(*word), first, second));
+    return word && *word == second;
+  }
+
+  std::string read_text(std::string_view key, std::size_t most)
+  {
+    const toml::node* node = table_.get(key);
+    const auto text = node != nullptr ? string(key, *node) : std::nullopt;
+    if (!text)
+      return {};
+    if (text->size() > most || has_controls(*text))
+      fail(line_of(*node), fmt::format("'{}' must be at most {} bytes, none of them a control character", key, most));
+    return *text;
+  }
+
+  // Of all begins.
+  void read_conditions()
+  {
+    std::vector<source::Condition> only_if;
+    std::optional<source::Condition> failed;
+    const auto read = [&](std::string_view key, const toml::node& entry) -> std::optional<source::Condition> {
+      const auto text = string(key, entry);
+      if (!text)
+        return std::nullopt;
+      ConditionText parsed = parse_condition(*text);
+      if (!parsed.condition)
+        fail(line_of(entry), fmt::format("'{}': {}", key, parsed.error));
+      return parsed.condition;
+    };
+    if (const toml::node* node = table_.get("begin_failed"))
+      failed = read("begin_failed", *node);
+    if (const toml::node* node = table_.get("begin_if")) {
+      const toml::array* list = node->as_array();
+      if (list != nullptr && (list->empty() || list->size() > kMaxOnlyIf))
+        fail(line_of(*node), fmt::format("'begin_if' has {} conditions: there is room for 1 to {}", list->size(), kMaxOnlyIf));
+      for (std::size_t i = 0; i < (list != nullptr ? list->size() : 1); i++)
+        if (auto condition = read("begin_if", list != nullptr ? *list->get(i) : *node))
+          only_if.push_back(*condition);
+      if (failed)
+        fail(line_of(*node), "'begin_failed' has no use beside 'begin_if': say there what must hold");
+    }
+    for (source::ProbeSpec& probe : pair_.begins) {
+      probe.only_if = only_if;
+      probe.failed = failed;
+      if ((failed || probe.begins_at_return()) && probe.function.starts_with(kUsdt))
+        fail(probe.line, fmt::format("{} is a USDT probe, which does not return", quoted(probe.function)));
+    }
+  }
+
+  // What ends is asked for at an entry.
+  void compare_returns()
+  {
+    for (const auto* probes : {&pair_.ends, &pair_.abandons})
+      for (const source::ProbeSpec& probe : *probes)
+        if (probe.begins_at_return())
+          fail(probe.line, fmt::format("'{}': only what begins can have what is returned, ret, in its key", probe.function));
   }
 
   const toml::table& table_;
@@ -476,6 +592,15 @@ std::string preset_names()
   for (const PairPreset& preset : pair_presets())
     names += fmt::format("{}{}", names.empty() ? "" : ", ", preset.name);
   return names;
+}
+
+std::string describe_presets()
+{
+  std::string text;
+  for (const PairPreset& preset : pair_presets())
+    text += fmt::format("{}{}\n  counts  {}\n  tried   {}\n  unseen  {}\n  cost    {}", text.empty() ? "" : "\n\n", preset.name, preset.counts,
+                        preset.tried, preset.unseen, preset.cost);
+  return text;
 }
 
 }  // namespace laggard::cli

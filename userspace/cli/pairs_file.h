@@ -5,12 +5,18 @@
 //   name = "send"                     # a-z 0-9 -, at most 31 bytes
 //   binary = "/usr/lib/libfoo.so.1"   # or a file name, `*` allowed: every program and library of that name that processes run
 //   begin = "foo_send"                # the entry of a function, or a list of functions, or "usdt:PROVIDER:NAME"
-//   begin_key = "arg2"                # which argument tells one operation from another; "*(arg2+56)": the 8 bytes there
+//   begin_key = "arg2"                # which argument tells one operation from another; "*(arg2+56)": the 8 bytes there;
+//                                     # "ret": what the function returns, where NULL begins nothing
+//   begin_failed = "ret < 0"          # optional: what the function returns where it refuses; "(long)ret", "ret == NULL"
+//   begin_if = "*(arg1+8) > 0"        # optional: begins when the function returns and this holds, or all of a list
 //   end = ["foo_complete", {function = "foo_cancel", key = "arg2"}]
 //   end_key = "arg1"                  # keys default to "arg1"; ["arg3", "arg1"] is a key of two parts
 //   abandon = "foo_close"             # optional: all operations whose first part it has are over
 //   abandon_key = "arg1"
 //   repeats = "count"                 # or "ignore": a begin whose key is outstanding is no second operation
+//   finds = "piles"                   # or "each": one that is outstanding for --stall is enough
+//   what = "sends"                    # optional: what a finding calls them, in the plural
+//   advice = "..."                    # optional: what to do
 #pragma once
 
 #include <span>
@@ -41,9 +47,14 @@ unsigned max_arguments(bool go);
 
 struct PairPreset {
   const char* name;
-  const char* text;
+  const char* counts;   // what is begun and ends
+  const char* tried;    // with which versions
+  const char* unseen;   // what it cannot see, and where it is wrong
+  const char* cost;     // how often it is hit
+  const char* text;     // the file
 };
 std::span<const PairPreset> pair_presets();
 std::string preset_names();  // "msquic, quic-go, go-http"
+std::string describe_presets();  // what `--pairs list` prints
 
 }  // namespace laggard::cli

@@ -12,6 +12,7 @@
 
 #include "base/seq32.h"
 #include "base/units.h"
+#include "detect/unpaired_operations.h"
 #include "source/decode.h"
 
 namespace laggard::cli {
@@ -103,6 +104,9 @@ bool Session::say_degraded()
                                      "what is outstanding is not exact", pair.name, pair.process.tgid, pair.lost, pair.unreadable));
       pairs_lost_said_ = true;
     }
+  for (const auto& [key, pair] : model_.pairs())
+    if (std::string half = detect::half_seen(options_.thresholds, pair); !half.empty() && half_seen_said_.insert(pair.name).second)
+      messages.push_back(std::move(half));
   if (missing_ticks_ > missing_ticks_said_) {
     messages.push_back(fmt::format("ticks missing from the recording: {}; what happened meanwhile is not known",
                                    missing_ticks_ - missing_ticks_said_));

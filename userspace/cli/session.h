@@ -60,6 +60,7 @@ class Session {
   bool skipped_said_ = false;
   bool evicted_said_ = false;
   bool pairs_lost_said_ = false;
+  std::set<std::string> half_seen_said_;  // pairs
   std::uint64_t ticks_ = 0;
   std::uint64_t missing_ticks_ = 0;
   std::uint64_t missing_ticks_said_ = 0;

@@ -4,16 +4,23 @@
 // With A = --unpaired, or twice as long as the slowest operation that ended took, rounded up to half an octave:
 // Needs: --unpaired-count operations that are outstanding for A or longer, of them two or more for A to 2 A, for 2 A to 4 A, and
 // for longer: a burst, or a pool that was filled once, does not go on. Counted is an operation that a later one has overtaken:
-// where a peer pauses nothing ends, and nothing is overtaken. Where none ever ended, or none has for 4 A, all count. No
-// finding where as many begins and ends could not be read. Once open, half of --unpaired-count keeps it open.
+// one of its connection, where the first part of the key tells. Those that nothing overtook wait, as for a peer that pauses. If
+// none has ended for 4 A they count with a second sign: the memory of the process grows, or (where keys know no connections) the
+// program goes on to end what it did not begin here, and two or more have been begun in each octave up to 16 A and longer.
+// No finding where as many begins and ends could not be read, and none where an end was not reached once: a copy of it that was
+// inlined may be. Once open, half of --unpaired-count keeps it open.
+// A pair may say that each one counts: then one that is outstanding for --stall is enough. Where a socket of the process is not
+// read meanwhile that is the finding, and not this: the program is held up.
 #include "detect/unpaired_operations.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "base/units.h"
+#include "detect/memory.h"
 
 namespace laggard::detect {
 namespace {
@@ -24,24 +31,62 @@ constexpr std::size_t kShownFrames = 4;
 struct Look {
   Duration age{};  // A
   std::uint64_t stuck = 0;
-  std::uint64_t by_span[3] = {};  // A to 2 A, 2 A to 4 A, longer
-  bool goes_on() const { return std::ranges::all_of(by_span, [](std::uint64_t count) { return count >= kPerSpan; }); }
+  bool goes_on = false;
 };
 
-Look look_at(const Thresholds& limits, const model::PairSample& sample)
+using Octaves = std::array<std::uint64_t, 5>;  // A to 2 A, 2 A to 4 A, ..., 16 A and longer
+
+Octaves by_octave(const std::array<std::uint32_t, model::kPairAges>& ages, std::size_t first)
 {
-  // Two buckets are an octave: with A the bound of one, the spans begin where buckets do.
-  const double needed = seconds(std::max(limits.unpaired, 2 * sample.slowest)) / seconds(model::kPairAge);
-  const auto first = static_cast<std::size_t>(std::clamp(std::ceil(2 * std::log2(std::max(needed, 1.0))), 1.0, 1.0 * model::kPairAges));
+  Octaves octaves{};
+  for (std::size_t b = first; b < ages.size(); b++)
+    octaves[std::min((b - first) / 2, octaves.size() - 1)] += ages[b];
+  return octaves;
+}
+
+// Two buckets are an octave: with A the bound of one, the octaves begin where buckets do.
+std::size_t bucket_from(Duration age)
+{
+  const double needed = seconds(age) / seconds(model::kPairAge);
+  return static_cast<std::size_t>(std::clamp(std::ceil(2 * std::log2(std::max(needed, 1.0))), 1.0, 1.0 * model::kPairAges));
+}
+
+Look look_at(const Context& context, const model::PairSample& sample)
+{
+  const Thresholds& limits = context.thresholds;
+  const std::size_t first = bucket_from(sample.each ? limits.stall : std::max(limits.unpaired, 2 * sample.slowest));
   Look look;
   look.age = Duration{static_cast<std::int64_t>(1e9 * seconds(model::kPairAge) * std::exp2(static_cast<double>(first) / 2))};
-  const bool nothing_ends = !known(sample.last_end) || sample.time - sample.last_end >= 4 * look.age;
-  for (std::size_t b = first; b < model::kPairAges; b++) {
-    const std::uint64_t count = sample.overtaken[b] + (nothing_ends ? sample.waiting[b] : 0U);
-    look.stuck += count;
-    look.by_span[std::min<std::size_t>((b - first) / 2, 2)] += count;
-  }
+  const Octaves overtaken = by_octave(sample.overtaken, first), waiting = by_octave(sample.waiting, first);
+  Octaves all = overtaken;
+  for (std::size_t i = 0; i < all.size(); i++)
+    all[i] += waiting[i];
+  const bool nothing_ends = !known(sample.last_match) || sample.time - sample.last_match >= 4 * look.age;
+  const bool ends_others = !sample.by_connection && known(sample.last_end) && sample.time - sample.last_end < 4 * look.age;
+  const auto enough = [](std::uint64_t count) { return count >= kPerSpan; };
+  const bool second_sign = nothing_ends && (is_filling(context, sample.process) || (ends_others && std::ranges::all_of(all, enough)));
+  const Octaves& counted = sample.each || second_sign ? all : overtaken;
+  look.stuck = std::accumulate(counted.begin(), counted.end(), std::uint64_t{0});
+  look.goes_on = enough(counted[0]) && enough(counted[1]) && enough(counted[2] + counted[3] + counted[4]);
   return look;
+}
+
+// What waits in a socket has waited for as long.
+bool has_unread_socket(const Context& context, model::ProcessId process)
+{
+  return std::ranges::any_of(context.model.connections(), [&](const auto& entry) {
+    const model::Connection& connection = entry.second;
+    return connection.process() == process && connection.latest().unread_bytes > 0 &&
+           connection.receive().lag(context.now()) >= context.thresholds.stall / 2;
+  });
+}
+
+bool is_stuck(const Context& context, const model::PairSample& sample, const Look& look, bool open)
+{
+  if (sample.each)
+    return look.stuck > 0 && !has_unread_socket(context, sample.process);
+  const std::uint64_t count = context.thresholds.unpaired_count;
+  return open ? look.stuck * 2 >= count : look.stuck >= count && look.goes_on;
 }
 
 // Names come from a program's file: nothing of them may reach a terminal as a command.
@@ -72,17 +117,16 @@ void judge_unpaired_operations(const Context& context, std::vector<Verdict>& ver
       continue;
     Subject subject = process_subject(Kind::UnpairedOperations, sample.process);
     subject.pair = sample.name;
-    const Look look = look_at(limits, sample);
-    if (context.is_open(Kind::UnpairedOperations, subject_member(subject)) ? look.stuck * 2 < limits.unpaired_count
-                                                                          : look.stuck < limits.unpaired_count || !look.goes_on() ||
-                                                                                sample.unreadable >= look.stuck)
+    const Look look = look_at(context, sample);
+    const bool open = context.is_open(Kind::UnpairedOperations, subject_member(subject));
+    if (!is_stuck(context, sample, look, open) || (!open && (sample.unreadable >= look.stuck || !sample.end_seen)))
       continue;
     verdicts.push_back({
         .subject = subject,
         .since = sample.oldest_begin,
         .ripe = context.now(),
         .weight = static_cast<double>(look.stuck),
-        .severity = look.stuck >= limits.unpaired_count * 10 ? Severity::Critical : Severity::Warning,
+        .severity = !sample.each && look.stuck >= limits.unpaired_count * 10 ? Severity::Critical : Severity::Warning,
     });
   }
 }
@@ -91,23 +135,27 @@ void describe_unpaired_operations(const Context& context, std::span<const Verdic
 {
   const Subject& subject = members.front().subject;
   const model::PairSample& sample = context.model.pairs().at({subject.process, subject.pair});
-  const Look look = look_at(context.thresholds, sample);
+  const Look look = look_at(context, sample);
   const Duration oldest = sample.time - sample.oldest_begin;
   const std::vector<std::string> frames = frames_of(sample);
 
-  finding.message = fmt::format("{} operations of '{}' were begun and never completed, the oldest {} ago", look.stuck,
-                                printable(subject.pair), format_duration(oldest));
+  const std::string what = sample.what.empty() ? fmt::format("operations of '{}'", printable(subject.pair)) : printable(sample.what);
+  finding.message = sample.each ? fmt::format("{} {}, the oldest for {}", look.stuck, what, format_duration(oldest))
+                                : fmt::format("{} {} were begun and never completed, the oldest {} ago", look.stuck, what, format_duration(oldest));
   finding.details.push_back(fmt::format("{} of '{}' stuck, the oldest for {}", look.stuck, printable(subject.pair), format_duration(oldest)));
   const std::string slowest =
       sample.slowest > Duration{} ? fmt::format("; those that complete took {} at most", format_duration(sample.slowest)) : "";
-  finding.details.push_back(fmt::format("{} begun, {} completed, {} outstanding{}", sample.begun, sample.ended, sample.outstanding, slowest));
+  const std::string refused = sample.refused > 0 ? fmt::format(", {} refused", sample.refused) : "";
+  finding.details.push_back(fmt::format("{} begun, {} completed{}, {} outstanding{}", sample.begun, sample.ended, refused, sample.outstanding, slowest));
+  if (sample.unmatched > 0)
+    finding.details.push_back(fmt::format("{} completed that were not seen to begin", sample.unmatched));
   for (std::size_t i = 0; i < std::min(frames.size(), kShownFrames); i++) {
     const std::string frame = frames[i].size() > 72 ? frames[i].substr(0, 69) + "..." : frames[i];
     finding.details.push_back(i == 0 ? fmt::format("{} of them begin in {}", sample.stack_count, frame) : fmt::format("  called by {}", frame));
   }
   if (sample.lost > 0)
     finding.quality.missing.push_back(fmt::format("{} operations that there was no room to remember", sample.lost));
-  finding.advice = "some path through the program never completes what it began: look for a return, an error or an event without it";
+  finding.advice = !sample.advice.empty() ? printable(sample.advice) : "some path through the program never completes what it began: look for a return, an error or an event without it";
 
   auto& evidence = finding.evidence;
   evidence.push_back({"pair", printable(subject.pair)});
@@ -116,6 +164,7 @@ void describe_unpaired_operations(const Context& context, std::span<const Verdic
   evidence.push_back({"outstanding", sample.outstanding});
   evidence.push_back({"stuck", look.stuck});
   evidence.push_back({"unmatched", sample.unmatched});
+  evidence.push_back({"refused", sample.refused});
   evidence.push_back({"oldest_seconds", seconds(oldest)});
   evidence.push_back({"slowest_seconds", seconds(sample.slowest)});
   if (!frames.empty()) {
@@ -123,7 +172,23 @@ void describe_unpaired_operations(const Context& context, std::span<const Verdic
     evidence.push_back({"stack_operations", std::uint64_t{sample.stack_count}});
   }
   finding.thresholds.push_back({"unpaired_seconds", seconds(look.age)});
-  finding.thresholds.push_back({"unpaired_count", context.thresholds.unpaired_count});
+  if (!sample.each)
+    finding.thresholds.push_back({"unpaired_count", context.thresholds.unpaired_count});
+}
+
+std::string half_seen(const Thresholds& limits, const model::PairSample& sample)
+{
+  const auto say = [&](std::uint64_t count, const char* what, const char* never, const char* role) {
+    return fmt::format("pair '{}' in process {}: {} were {}, and no {} was reached once, so nothing can be said of it. Perhaps a copy that is "
+                       "inlined {} them: name another function",
+                       printable(sample.name), sample.process.tgid, count, what, never, role);
+  };
+  if (!sample.end_seen && sample.outstanding >= limits.unpaired_count && sample.time - sample.oldest_begin >= limits.unpaired)
+    return say(sample.outstanding, "begun", "end", "ends");
+  // What was under way before we looked ends, too.
+  if (!sample.begin_seen && sample.unmatched >= limits.unpaired_count * 10)
+    return say(sample.unmatched, "completed", "begin", "begins");
+  return {};
 }
 
 }  // namespace laggard::detect

@@ -13,6 +13,7 @@
 #include <tuple>
 #include <utility>
 
+#include "identify/demangle.h"
 #include "identify/elf_image.h"
 
 namespace laggard::identify {
@@ -215,6 +216,58 @@ bool matches(std::string_view pattern, std::string_view name)
   return p == pattern.size();
 }
 
+// Where the bracket that ends `text` begins; npos: it ends with none, or it has no beginning.
+std::size_t last_bracket(std::string_view text, char begin, char end)
+{
+  int depth = 0;
+  for (std::size_t at = text.size(); at-- > 0;) {
+    depth += (text[at] == end) - (text[at] == begin);
+    if (depth == 0) return text[at] == begin ? at : std::string_view::npos;
+  }
+  return std::string_view::npos;
+}
+
+// Of "void shop::Cart::add<int>(int) const" it is "shop::Cart::add<int>".
+std::string_view without_parameters(std::string_view written)
+{
+  for (const std::string_view behind : {" const", " volatile", " &", " &&", " noexcept"})
+    if (written.ends_with(behind)) written.remove_suffix(behind.size());
+  if (written.ends_with(')')) written = written.substr(0, last_bracket(written, '(', ')'));
+  const std::size_t conversion = written.rfind("operator ");  // "operator bool", "operator new"
+  int depth = 0;
+  for (std::size_t at = std::min(conversion, written.size()); at-- > 0;) {
+    const char c = written[at];
+    depth += (c == '>' || c == ')' || c == '}') - (c == '<' || c == '(' || c == '{');
+    if (c == ' ' && depth == 0) return written.substr(at + 1);
+  }
+  return written;
+}
+
+std::string_view without_instance(std::string_view name)
+{
+  return name.ends_with('>') ? name.substr(0, last_bracket(name, '<', '>')) : name;
+}
+
+// What a mangled name has, too: of "shop::Cart::add(int)" it is "add". Empty: nothing.
+std::string_view spelled_out(std::string_view written)
+{
+  std::string_view name = without_instance(without_parameters(written));
+  name = name.substr(name.find_last_of(":~") + 1);
+  const std::size_t wildcard = name.find('*');
+  return name.starts_with("operator") ? std::string_view{} : name.substr(0, wildcard);
+}
+
+bool is_written_as(std::string_view meant, const std::string& mangled)
+{
+  if (!mangled.starts_with("_Z") || mangled.find(spelled_out(meant)) == std::string::npos) return false;
+  const std::string written = demangled(mangled);
+  if (written == mangled || written.find(" [clone ") != std::string::npos) return false;  // arguments of a clone may be others
+  const std::string_view name = without_parameters(written);
+  for (const std::string_view candidate : {std::string_view(written), name, without_instance(name)})
+    if (candidate == meant || (has_wildcard(meant) && matches(meant, candidate))) return true;
+  return false;
+}
+
 std::string lower(std::string_view name)
 {
   std::string text(name);
@@ -282,6 +335,8 @@ std::vector<Function> FunctionTable::find(std::string_view name) const
   collect([&](std::string_view candidate) { return candidate == name; });
   if (found.empty() && has_wildcard(name))
     collect([&](std::string_view candidate) { return matches(name, candidate); });
+  if (found.empty() && (!has_wildcard(name) || name.find("::") != std::string_view::npos))
+    collect([&](const std::string& candidate) { return is_written_as(name, candidate); });
   return found;
 }
 
@@ -301,12 +356,14 @@ std::vector<std::string> FunctionTable::similar(std::string_view name, std::size
   const std::size_t limit = component.size() > kMaxEdited ? 0 : std::clamp<std::size_t>(component.size() / 3, 1, 3);
   struct Candidate {
     std::size_t distance, different_bytes;
-    const Function* function;
-    auto key() const { return std::tie(distance, different_bytes, function->name); }
+    std::string name;
+    auto key() const { return std::tie(distance, different_bytes, name); }
   };
+  const bool as_written = name.find("::") != std::string_view::npos;
   std::vector<Candidate> best;  // ascending
   for (const Function& function : functions_) {
-    std::string text = lower(function.name);
+    const std::string shown = as_written ? std::string(without_parameters(demangled(function.name))) : function.name;
+    std::string text = lower(shown);
     std::erase(text, '*');
     const std::string_view last = last_component(text);
     std::size_t distance = 3;
@@ -319,14 +376,14 @@ std::vector<std::string> FunctionTable::similar(std::string_view name, std::size
     else if (text.find(component) == std::string_view::npos)
       continue;
     const std::size_t longer = std::max(text.size(), meant.size());
-    const Candidate candidate{distance, longer - std::min(longer, common_ends(text, meant)), &function};
+    const Candidate candidate{distance, longer - std::min(longer, common_ends(text, meant)), shown};
     const auto place = std::ranges::lower_bound(best, candidate.key(), {}, &Candidate::key);
-    if (place != best.end() && place->function->name == function.name) continue;  // at another address
+    if (place != best.end() && place->name == shown) continue;  // at another address
     best.insert(place, candidate);
     if (best.size() > count) best.pop_back();
   }
   std::vector<std::string> names;
-  for (const Candidate& candidate : best) names.push_back(candidate.function->name);
+  for (const Candidate& candidate : best) names.push_back(candidate.name);
   return names;
 }
 

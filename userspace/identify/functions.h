@@ -30,7 +30,9 @@ class FunctionTable {
 
   // Functions of exactly this name, more than one if they are local, or versions or (in Go) instances of one. If there
   // is none and it contains `*`: all that match, where a `*` behind a parenthesis is itself and any other stands for
-  // any bytes, also none: "net/http.(*persistConn).read*". Names are as linked, without versions ("pthread_create").
+  // any bytes, also none: "net/http.(*persistConn).read*". Names are as linked, without versions ("pthread_create"). If
+  // there is none of these, C++ names as people write them: "shop::Cart::add", of every overload and instance, or with the
+  // parameters of one, "shop::Cart::add(int)".
   // Names for which the loader chooses a function (libc's memcpy) are left out. Each address once, ascending. Empty:
   // none.
   std::vector<Function> find(std::string_view name) const;

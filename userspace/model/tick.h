@@ -186,6 +186,14 @@ struct PairSample {
   MonoTime last_end;              // unknown: none ended yet
   Duration slowest{};             // the longest that any took that ended
   std::uint64_t unreadable = 0;   // begins and ends whose key could not be read
+  std::uint64_t refused = 0;      // begun, and the function said that it failed: not in `begun`
+  MonoTime last_match;            // when one that began ended; unknown: none did, or an old recording
+  bool begin_seen = true;         // a begin was reached, whatever became of it
+  bool end_seen = true;           // an end was; also by another process, where all of them run one file
+  bool by_connection = false;     // keys have two parts, and what overtakes is of the same first one
+  bool each = false;              // one that is outstanding for --stall is enough
+  std::string what;               // it calls its operations, in the plural; empty: nothing special
+  std::string advice;             // empty: the usual
   // Outstanding by age, bucket b: from kPairAge times 2^(b/2) on. Overtaken: one that began later has ended.
   std::array<std::uint32_t, kPairAges> overtaken{};
   std::array<std::uint32_t, kPairAges> waiting{};

@@ -225,6 +225,18 @@ void add(model::Tick& tick, const laggard_pair_record& record)
   std::copy(std::begin(record.waiting), std::end(record.waiting), sample.waiting.begin());
   sample.stack = text_of(record.stack);
   sample.stack_count = record.stack_count;
+  sample.refused = record.refused;
+  sample.last_match = time_of(record.last_matched_ns);
+  if ((record.flags & LAGGARD_PAIR_TELLS_SEEN) != 0) {
+    sample.begin_seen = (record.flags & LAGGARD_PAIR_BEGIN_SEEN) != 0;
+    sample.end_seen = (record.flags & LAGGARD_PAIR_END_SEEN) != 0;
+  } else if (record.ended > 0) {
+    sample.last_match = sample.last_end;
+  }
+  sample.by_connection = (record.flags & LAGGARD_PAIR_BY_CONNECTION) != 0;
+  sample.each = (record.flags & LAGGARD_PAIR_EACH) != 0;
+  sample.what = text_of(record.what);
+  sample.advice = text_of(record.advice);
 }
 
 void add(model::Tick& tick, const laggard_workload_record& record)

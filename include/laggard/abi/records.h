@@ -248,7 +248,19 @@ struct laggard_pair_record {
   __u32 stack_count;  // of the overtaken that `stack` began; of all that are outstanding where none was overtaken
   char name[32];      // of the pair
   char stack[472];    // function names, innermost first, a line each; empty: unknown
+  // 0 in older recordings.
+  __u64 refused;          // begun, and the function said that it failed: not in `begun`
+  __u64 last_matched_ns;  // of those that ended what began
+  __u32 flags;            // LAGGARD_PAIR_*
+  __u32 padding;
+  char what[64];     // it calls its operations, in the plural; empty: nothing special
+  char advice[192];  // empty: the usual
 };
+#define LAGGARD_PAIR_BEGIN_SEEN 1u  // a begin was reached, whatever became of it
+#define LAGGARD_PAIR_END_SEEN 2u    // an end was; also by another process, where all of them run one file
+#define LAGGARD_PAIR_EACH 4u        // one that is outstanding for --stall is enough
+#define LAGGARD_PAIR_TELLS_SEEN 8u  // older recordings do not know
+#define LAGGARD_PAIR_BY_CONNECTION 16u  // keys have two parts, and what overtakes is of the same first one
 
 // Where a process runs, or what is in a cgroup if nobody knows the process; written by user space when it first tells of it
 // and whenever that changes. Texts end with a 0 or with their field; empty = not known, or not so.

@@ -18,15 +18,15 @@ def options() -> list[str]:
 
 def is_detached(outcome: Outcome, observer: Observer) -> str:
     """laggard says so, as an event and to whoever reads its stderr, and only once."""
-    told = [message for message in observer.degraded if f"pair '{PAIR}'" in message]
-    expect(len(told) == 1 and "are detached" in told[0], f"is not said to be detached: {told}")
+    told = [message for message in observer.degraded if f"pair '{PAIR}'" in message and "were hit" in message]
+    expect(len(told) == 1 and "is probed no more" in told[0], f"is not said to be let go: {told}")
     expect(f"laggard: {told[0]}" in observer.errors.splitlines(), "stderr does not say it")
     return told[0].partition(f"pair '{PAIR}': ")[2]
 
 
 @negative(at_end=is_detached, seconds=20)
 def detached(scene: Scene) -> None:
-    """100 thousand hits per second: the pair is detached, with a message, and the program goes on at its pace."""
+    """100 thousand hits per second: the process is probed no more, with a message, and goes on at its pace."""
     program = built("hit-limit", lambda out: ["gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-o", out, "main.c"],
                     Path(__file__).parent)
     scene.start(program).wait_says("ready\n")

@@ -11,7 +11,7 @@ from toolbox import built, expect, unpaired
 
 SENDS, COMPLETIONS = 5498, 5475
 PER_SECOND = 300
-PAUSE_AFTER, PAUSE_SECONDS = 1500, 8  # twice --unpaired
+PAUSE_AFTER, PAUSE_SECONDS = 1500, 20  # five times --unpaired
 
 PAIRS = """\
 [[pair]]
@@ -94,7 +94,7 @@ def completes(scene: Scene) -> None:
     client(scene, "completes")
 
 
-@negative()
+@negative(seconds=36)
 def peer_pauses(scene: Scene) -> None:
-    """The peer acknowledges nothing for 8 s, and then all."""
+    """The peer acknowledges nothing for 20 s, and then all."""
     client(scene, "completes", PAUSE_AFTER, PAUSE_SECONDS)

@@ -3,6 +3,7 @@
 
 #include <bpf/bpf.h>
 #include <fmt/format.h>
+#include <sys/epoll.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -67,12 +68,6 @@ std::set<std::pair<std::uint32_t, std::uint64_t>> processes_in(const RawTick& ra
   return processes;
 }
 
-int stop_pairs(void* context, void*, std::size_t)
-{
-  static_cast<PairProbe*>(context)->detach_stopped();
-  return 0;
-}
-
 }  // namespace
 
 void Pacer::spent(MonoTime now, Duration cpu)
@@ -115,8 +110,12 @@ Result<std::unique_ptr<LiveSource>> LiveSource::open(const LiveOptions& options)
       return tl::make_unexpected(pairs.error());
     source->pairs_ = std::move(*pairs);
     source->plan_.choices.push_back({"pairs", std::string(source->pairs_->hook()), {}});
-    if (ring_buffer__add(source->ring_.get(), source->pairs_->stops_map_fd(), stop_pairs, source->pairs_.get()) != 0)
-      return errno_failure("cannot map the ring buffer of --pairs");
+    // One descriptor to wait for: drain() looks at them all.
+    for (const int fd : source->pairs_->event_fds()) {
+      epoll_event readable{.events = EPOLLIN, .data = {.fd = fd}};
+      if (::epoll_ctl(source->ring_fd(), EPOLL_CTL_ADD, fd, &readable) != 0)
+        return errno_failure("cannot wait for the events of --pairs");
+    }
   }
   return source;
 }
@@ -148,6 +147,13 @@ Result<void> LiveSource::attribute(const AttributionRequest& request)
   auto begun = attributions_.begin(request, now);
   attribution_refused_ = !begun;
   return begun;
+}
+
+void LiveSource::drain()
+{
+  ring_buffer__consume(ring_.get());
+  if (pairs_)
+    pairs_->look_at_events();
 }
 
 bpf_link* LiveSource::sweep_link() const

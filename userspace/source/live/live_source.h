@@ -69,7 +69,7 @@ class LiveSource {
 
   // Readable when the kernel side has much to say: then drain() without waiting for the tick.
   int ring_fd() const { return ring_buffer__epoll_fd(ring_.get()); }
-  void drain() { ring_buffer__consume(ring_.get()); }
+  void drain();
 
  private:
   struct FreeRing {

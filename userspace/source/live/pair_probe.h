@@ -3,26 +3,22 @@
 // it attaches to programs as they turn up.
 #pragma once
 
-#include <bpf/libbpf.h>
+#include <laggard/abi/pairs.h>
 
-#include <functional>
-#include <laggard/abi/pairs.h>  // the skeleton needs its types
-#include <laggard/abi/records.h>
 #include <map>
 #include <memory>
 #include <optional>
 #include <set>
-#include <span>
 #include <string>
-#include <tuple>
 #include <utility>
 #include <vector>
 
-#include "base/fd.h"
 #include "base/result.h"
 #include "identify/functions.h"
 #include "pairs.skel.h"
-#include "source/decode.h"
+#include "source/live/map_watch.h"
+#include "source/live/pair_links.h"
+#include "source/live/pair_operations.h"
 #include "source/live/programs.h"
 #include "source/pair_spec.h"
 
@@ -30,8 +26,8 @@ namespace laggard::source::live {
 
 struct PairOptions {
   std::vector<PairSpec> pairs;  // at most LAGGARD_MAX_PAIRS
-  // Above this a pair is detached for good. A hit costs the program 1.5 us and the kernel's trap (tests/bench/pair_cost): where
-  // that is a virtual machine's, 12 us in all, this is 12 % of one core.
+  // A process that hits a pair more often is not probed for it any more. A hit costs the program what tests/bench/pair_cost says:
+  // where the kernel's trap is a virtual machine's, 12 to 28 us, so that this is 12 to 28 % of one core.
   std::uint64_t hits_per_second = 10'000;
   std::string hook;  // "uprobe_multi" or "uprobe"; empty: the best that works
 };
@@ -49,17 +45,16 @@ class PairProbe {
 
   // Attaches to what processes run by now and did not before; lets go of files that nobody runs any more.
   void look_for_programs();
-  // Detaches what is hit too often; true where anything was.
-  bool detach_stopped();
+  // The same at once for what processes have mapped since; and lets go of processes that hit a pair too often.
+  void look_at_events();
+  // Readable when look_at_events() has work.
+  std::vector<int> event_fds() const;
+
   // One PAIR record for each process and pair. What is known of processes that are gone is forgotten.
-  using IsAlive = std::function<bool(std::uint32_t tgid, std::uint64_t start_ns)>;
-  void collect(MonoTime now, std::uint32_t epoch, const IsAlive& is_alive, RawTick& into);
+  void collect(MonoTime now, std::uint32_t epoch, const PairOperations::IsAlive& is_alive, RawTick& into);
+  // Of the latest collect(): see PairOperations.
+  Duration naming_cpu() const { return operations_->naming_cpu(); }
 
-  // CPU time of the latest collect() that went into names of functions: once for each stack, and beside the walk that it paces.
-  Duration naming_cpu() const { return naming_cpu_; }
-
-  // A map whose ring wakes when detach_stopped() has work.
-  int stops_map_fd() const { return bpf_map__fd(skeleton_->maps.stops); }
   // What a person should know, once each: sentences that begin with file and line of the pair.
   std::vector<std::string> take_messages() { return std::exchange(messages_, {}); }
   // Pairs that are attached somewhere, or could still be.
@@ -69,23 +64,24 @@ class PairProbe {
   struct DestroySkeleton {
     void operator()(pairs_bpf* skeleton) const { pairs_bpf__destroy(skeleton); }
   };
-  struct DestroyLink {
-    void operator()(bpf_link* link) const { bpf_link__destroy(link); }
+  struct FreeRing {
+    void operator()(ring_buffer* ring) const { ring_buffer__free(ring); }
   };
-  using Link = std::unique_ptr<bpf_link, DestroyLink>;
-  struct Point {  // one address of one file
-    std::uint64_t offset = 0;
-    std::uint64_t cookie = 0;
-  };
+  // Where a pair's probes are in one file, and what holds them there: by process, 0 for all of them.
   struct Attached {
-    std::vector<Link> links;
-    std::vector<Fd> multi_links;
+    std::vector<PairLinks::Function> functions;
+    std::vector<PairLinks::Usdt> usdts;
+    std::map<std::uint32_t, PairLinks> links;
   };
   struct Pair {
     PairSpec spec;
     std::map<FileId, Attached> files;
-    bool refused = false;  // it is wrong, not only absent
-    bool stopped = false;
+    std::set<std::uint32_t> spared;  // processes that hit it too often
+    bool by_process = false;         // since the first of them
+    bool refuses_processes = false;  // the kernel does, by now: privileges are gone
+    bool refused = false;            // it is wrong, not only absent
+    bool stopped = false;            // detached for good
+    bool is_anybodys() const { return spec.binary == "*"; }
   };
   struct Seen {
     FileId id;               // of the file itself; none where no pair wants it
@@ -94,33 +90,39 @@ class PairProbe {
 
   explicit PairProbe(PairOptions options);
   Result<void> load();
+  Result<void> listen();
+  bool wants_libraries() const;
+  Libraries libraries() const;
   void consider(const ProgramFile& file);
+  void attach_new(const ProgramFile& file, const OpenProgram& program);
+  void attach_to_process(Pair& pair, const FileId& id, const ProgramFile& file);
   Result<std::optional<Attached>> attach(std::size_t number, const std::string& name, const OpenProgram& program,
-                                         const identify::FunctionTable* table, bool must_have);
-  Result<bool> attach_usdt(Attached& to, const std::string& path, const ProbeSpec& probe, std::uint64_t cookie);
+                                         const identify::FunctionTable* table, std::uint32_t tgid);
+  Result<bool> find(Attached& to, std::size_t number, std::uint32_t role, const ProbeSpec& probe, const std::string& name,
+                    const identify::FunctionTable* table);
+  Result<void> link(Attached& to, const std::string& path, std::uint32_t tgid);
   Result<std::uint64_t> cookie_of(std::size_t number, const ProbeSpec& probe, std::uint32_t role, identify::CallingConvention convention);
-  Result<void> attach_functions(Attached& to, const std::string& path, std::span<const Point> points);
+  void spare(const laggard_pair_stop& stop);
+  bool probe_by_process(std::size_t number);
   void say(const PairSpec& spec, std::uint32_t line, const std::string& what);
-  void forget_abandoned();
-  void tell_outstanding(std::span<const laggard_operation> outstanding, std::uint64_t last_ended_begin_ns, std::uint64_t now_ns,
-                        laggard_pair_record& record);
-  std::string stack_text(std::uint32_t tgid, std::uint64_t caller, std::int32_t stack);
 
   PairOptions options_;
   std::unique_ptr<pairs_bpf, DestroySkeleton> skeleton_;
+  std::unique_ptr<ring_buffer, FreeRing> stops_;
+  std::unique_ptr<MapWatch> maps_;  // null: the kernel refuses
+  std::unique_ptr<PairOperations> operations_;
   bool multi_ = false;
   bool proc_is_the_hosts_ = true;
   bool sees_others_ = true;
   std::vector<Pair> pairs_;
-  std::map<std::pair<FileId, std::string>, Seen> seen_;  // by what stat() says, and the name
+  std::map<std::tuple<FileId, std::string, bool>, Seen> seen_;  // by what stat() says, the name, and whether it is a library
   std::uint64_t looks_ = 0;
   std::map<std::pair<const ProbeSpec*, identify::CallingConvention>, std::uint64_t> cookies_;
-  Duration naming_cpu_{};
+  std::vector<laggard_pair_stop> too_often_;
+  std::set<std::uint32_t> mapped_something_;                      // processes, since the latest look at events
+  std::set<std::pair<std::uint64_t, std::uint64_t>> known_files_;  // device and inode of what was mapped
   std::vector<std::string> messages_;
   std::set<std::string> said_;
-  using ProcessPair = std::tuple<std::uint32_t, std::uint64_t, std::uint32_t>;  // tgid, start, pair
-  std::map<ProcessPair, std::uint64_t> abandoned_;                              // operations
-  std::map<std::tuple<std::uint32_t, std::uint64_t, std::uint64_t, std::int32_t>, std::string> stacks_;  // by tgid, start, caller, stack
 };
 
 }  // namespace laggard::source::live

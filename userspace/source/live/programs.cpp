@@ -11,6 +11,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
+#include <charconv>
 #include <filesystem>
 #include <set>
 
@@ -61,47 +63,79 @@ bool is_wanted(std::string_view wanted, const ProgramFile& file)
   return ::fnmatch(std::string(wanted).c_str(), base.c_str(), FNM_PERIOD) == 0;
 }
 
-ProgramsSeen each_program(bool libraries, const std::function<void(const ProgramFile&)>& found, const std::string& proc)
+namespace {
+
+using Mapped = std::set<std::pair<std::uint64_t, std::uint64_t>>;  // libraries: device as maps say it, inode
+
+void each_library_of(const std::string& proc, std::uint32_t tgid, const std::string& program, Mapped& known, const FoundProgram& found)
+{
+  const auto directory = identify::ProcessDirectory::open(tgid, proc);
+  if (!directory)
+    return;
+  const auto maps = directory->maps();
+  if (!maps)
+    return;
+  for (const identify::Mapping& mapping : *maps) {
+    if (!mapping.is_executable || mapping.inode == 0 || mapping.name == program ||
+        !known.emplace(static_cast<std::uint64_t>(mapping.device_major) << 32 | mapping.device_minor, mapping.inode).second)
+      continue;
+    // Of a library that was replaced while it runs only the kernel still has a name; it costs CAP_CHECKPOINT_RESTORE.
+    ProgramFile library{{}, fmt::format("{}/{}/map_files/{:x}-{:x}", proc, tgid, mapping.start, mapping.end), mapping.name, true, tgid};
+    const std::string in_root = fmt::format("{}/{}/root{}", proc, tgid, mapping.name);
+    FileId named;
+    if (!mapping.is_deleted && identify_file(in_root, named) && named.inode == mapping.inode)
+      library.path = in_root;
+    if (identify_file(library.path, library.id))
+      found(library);
+  }
+}
+
+// False, with errno: it is a kernel thread, gone, or another user's.
+bool program_of(const std::string& proc, std::uint32_t tgid, ProgramFile& file)
+{
+  file = {{}, fmt::format("{}/{}/exe", proc, tgid), {}, false, tgid};
+  if (!identify_file(file.path, file.id))
+    return false;
+  file.name = name_of_exe(file.path);
+  return true;
+}
+
+}  // namespace
+
+ProgramsSeen each_program(Libraries libraries, const FoundProgram& found, const std::string& proc)
 {
   ProgramsSeen seen;
-  std::set<std::pair<std::uint64_t, std::uint64_t>> mapped;  // libraries: device as maps say it, inode
+  Mapped mapped;
   std::error_code error;
   for (fs::directory_iterator entry{proc, error}, end; !error && entry != end; entry.increment(error)) {
-    const std::string pid = entry->path().filename();
-    if (!std::ranges::all_of(pid, [](char c) { return c >= '0' && c <= '9'; }))
+    const std::string name = entry->path().filename();
+    std::uint32_t tgid = 0;
+    if (std::from_chars(name.data(), name.data() + name.size(), tgid).ptr != name.data() + name.size())
       continue;
     ProgramFile file;
-    file.path = fmt::format("{}/{}/exe", proc, pid);
-    if (!identify_file(file.path, file.id)) {
+    if (!program_of(proc, tgid, file)) {
       seen.unreadable += errno == EACCES || errno == EPERM;
-      continue;  // a kernel thread, or gone
+      continue;
     }
     seen.processes++;
-    file.name = name_of_exe(file.path);
     found(file);
-    if (!libraries)
-      continue;
-    const auto directory = identify::ProcessDirectory::open(static_cast<std::uint32_t>(std::stoul(pid)), proc);
-    if (!directory)
-      continue;
-    const auto maps = directory->maps();
-    if (!maps)
-      continue;
-    for (const identify::Mapping& mapping : *maps) {
-      if (!mapping.is_executable || mapping.inode == 0 || mapping.name == file.name ||
-          !mapped.emplace(static_cast<std::uint64_t>(mapping.device_major) << 32 | mapping.device_minor, mapping.inode).second)
-        continue;
-      // Of a library that was replaced while it runs only the kernel still has a name; it costs CAP_CHECKPOINT_RESTORE.
-      ProgramFile library{{}, fmt::format("{}/{}/map_files/{:x}-{:x}", proc, pid, mapping.start, mapping.end), mapping.name, true};
-      const std::string in_root = fmt::format("{}/{}/root{}", proc, pid, mapping.name);
-      FileId named;
-      if (!mapping.is_deleted && identify_file(in_root, named) && named.inode == mapping.inode)
-        library.path = in_root;
-      if (identify_file(library.path, library.id))
-        found(library);
-    }
+    if (libraries == Libraries::OncePerProcess)
+      mapped.clear();
+    if (libraries != Libraries::None)
+      each_library_of(proc, tgid, file.name, mapped, found);
   }
   return seen;
+}
+
+void each_program_of(std::uint32_t tgid, bool libraries, const FoundProgram& found, const std::string& proc)
+{
+  ProgramFile file;
+  if (!program_of(proc, tgid, file))
+    return;
+  found(file);
+  Mapped mapped;
+  if (libraries)
+    each_library_of(proc, tgid, file.name, mapped, found);
 }
 
 bool file_at(const std::string& path, ProgramFile& file)

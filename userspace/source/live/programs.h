@@ -26,6 +26,7 @@ struct ProgramFile {
   std::string path;  // to open it by, while the process lives: it may be deleted or replaced where its name points
   std::string name;  // as the process knows it
   bool is_library = false;
+  std::uint32_t tgid = 0;  // who runs it; 0: found by its path
 };
 
 // Is it the file that a pair asks for? `wanted`: an absolute path; or a file name, `*` allowed, of a library if it says ".so".
@@ -35,8 +36,12 @@ struct ProgramsSeen {
   unsigned processes = 0;
   unsigned unreadable = 0;  // of other users, without CAP_SYS_PTRACE
 };
-// Calls `found` for the executable of every process, with `libraries` for all that it maps executable, too.
-ProgramsSeen each_program(bool libraries, const std::function<void(const ProgramFile&)>& found, const std::string& proc = "/proc");
+enum class Libraries : std::uint8_t { None, OncePerFile, OncePerProcess };
+using FoundProgram = std::function<void(const ProgramFile&)>;
+// Calls `found` for the executable of every process and, if asked to, for all that it maps executable, too.
+ProgramsSeen each_program(Libraries libraries, const FoundProgram& found, const std::string& proc = "/proc");
+// Of one process.
+void each_program_of(std::uint32_t tgid, bool libraries, const FoundProgram& found, const std::string& proc = "/proc");
 
 // The file at a path of ours. False: there is none.
 bool file_at(const std::string& path, ProgramFile& file);

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+// What the kernel side knows of operations that have begun and not ended, as PAIR records.
+#pragma once
+
+#include <laggard/abi/pairs.h>
+#include <laggard/abi/records.h>
+
+#include <functional>
+#include <map>
+#include <span>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "base/time.h"
+#include "pairs.skel.h"
+#include "source/decode.h"
+#include "source/pair_spec.h"
+
+namespace laggard::source::live {
+
+class PairOperations {
+ public:
+  // `names_functions`: /proc has the pids that the kernel side sees.
+  PairOperations(pairs_bpf& skeleton, bool names_functions) : skeleton_(&skeleton), names_functions_(names_functions) {}
+
+  using IsAlive = std::function<bool(std::uint32_t tgid, std::uint64_t start_ns)>;
+  // One record for each process and pair. What is known of processes that are gone, or are spared, is forgotten. `pairs`: by
+  // number; null: its probes are detached.
+  void collect(MonoTime now, std::uint32_t epoch, std::span<const PairSpec* const> pairs, const IsAlive& is_alive, RawTick& into);
+  // CPU time of the latest collect() that went into names of functions: once for each stack, and beside the walk that it paces.
+  Duration naming_cpu() const { return naming_cpu_; }
+  // Hits that there was no room for.
+  std::uint64_t uncounted() const { return skeleton_->bss->uncounted; }
+
+ private:
+  using ProcessPair = std::tuple<std::uint32_t, std::uint64_t, std::uint32_t>;  // tgid, start, pair
+  using Lane = std::pair<ProcessPair, std::uint64_t>;                           // first part of the key
+  struct Group {
+    laggard_pair_record record{};
+    std::uint32_t exec = 0;
+    std::uint64_t last_ended_begin_ns = 0;
+    struct Outstanding {
+      laggard_operation operation;
+      bool overtaken;
+    };
+    std::vector<Outstanding> outstanding;
+  };
+
+  void forget_abandoned();
+  std::map<ProcessPair, Group> groups(std::uint64_t now_ns, std::uint32_t epoch, std::span<const PairSpec* const> pairs, const IsAlive& is_alive);
+  std::map<Lane, std::uint64_t> lanes(const std::map<ProcessPair, Group>& groups);
+  void forget_calls(const IsAlive& is_alive);
+  void tell_outstanding(Group& group, std::uint64_t now_ns);
+  void tell_who_begins(Group& group);
+  std::vector<std::uint64_t> addresses_of(const laggard_operation& operation) const;
+  std::string stack_text(std::uint32_t tgid, const laggard_operation& operation);
+
+  pairs_bpf* skeleton_;
+  bool names_functions_;
+  Duration naming_cpu_{};
+  std::map<ProcessPair, std::uint64_t> abandoned_;  // operations
+  std::map<std::tuple<std::uint32_t, std::uint64_t, std::uint64_t, std::int32_t>, std::string> stacks_;  // by tgid, start, caller, stack
+};
+
+}  // namespace laggard::source::live
