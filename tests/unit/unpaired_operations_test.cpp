@@ -37,7 +37,8 @@ class Program {
   bool paused = false;  // nothing ends, for now
   std::string stack = "foo_send\npublish\nmain";
   bool is_told = true;
-  bool ends_others = false;  // goes on to end what it did not begin here
+  double reads_per_second = 0;  // bytes
+  bool by_connection = false;
   bool end_seen = true;
   bool each = false;
   std::string what;
@@ -78,10 +79,9 @@ class Program {
       return true;
     });
     paused_since_end_ = paused;
-    if (ends_others)
-      sample_.last_end = now;
-    sample_.unmatched += ends_others;
-    sample_.end_seen = end_seen && (known(sample_.last_end) || begins == 0);
+    process_.read_bytes += static_cast<std::uint64_t>(reads_per_second);
+    sample_.end_seen = end_seen;
+    sample_.by_connection = by_connection;
     if (!is_told)
       return;
     sample_.each = each;
@@ -205,17 +205,37 @@ TEST(UnpairedOperations, MemoryThatGrowsIsASecondSign)
   EXPECT_THAT(found(program), SizeIs(1));
 }
 
-// A program that clears NULL again and again, and never what it got.
-TEST(UnpairedOperations, ToGoOnEndingOthersIsASecondSignAfterSixteenTimesTheAge)
+// Each request is answered, and none is ever completed.
+TEST(UnpairedOperations, AnswersThatAreReadAreASecondSign)
 {
   Program program;
   program.begins = 2;
   program.lost = 2;
-  program.ends_others = true;
-  program.scene.run(8min);
-  EXPECT_THAT(found(program), IsEmpty());
-  program.scene.run(2min);
+  program.reads_per_second = 600;
+  program.scene.run(3min);
   EXPECT_THAT(found(program), SizeIs(1));
+}
+
+TEST(UnpairedOperations, AHeartbeatMeanwhileIsNoAnswer)
+{
+  Program program;
+  program.scene.run(60s);
+  program.paused = true;
+  program.reads_per_second = 20;
+  program.scene.run(5min);
+  EXPECT_THAT(found(program), IsEmpty());
+}
+
+// A client that learns of its streams' ends in a way of its own.
+TEST(UnpairedOperations, AnswersAreNoSignWhereNoConnectionEverEndedAny)
+{
+  Program program;
+  program.begins = 2;
+  program.lost = 2;
+  program.reads_per_second = 600;
+  program.by_connection = true;
+  program.scene.run(5min);
+  EXPECT_THAT(found(program), IsEmpty());
 }
 
 TEST(UnpairedOperations, WhereAnEndIsNeverReachedNobodyIsAccused)
@@ -227,10 +247,10 @@ TEST(UnpairedOperations, WhereAnEndIsNeverReachedNobodyIsAccused)
   program.grows();
   program.scene.run(20s);
   const detect::Thresholds limits;
-  EXPECT_EQ(detect::half_seen(limits, program.scene.model().pairs().begin()->second), "");
+  EXPECT_EQ(detect::half_seen(limits, program.scene.model().pairs().begin()->second.latest), "");
   program.scene.run(10min);
   EXPECT_THAT(found(program), IsEmpty());
-  EXPECT_THAT(detect::half_seen(limits, program.scene.model().pairs().begin()->second),
+  EXPECT_THAT(detect::half_seen(limits, program.scene.model().pairs().begin()->second.latest),
               testing::AllOf(HasSubstr("pair 'send' in process 17"), HasSubstr("no end was reached once")));
 }
 

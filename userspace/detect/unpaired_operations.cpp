@@ -5,8 +5,9 @@
 // Needs: --unpaired-count operations that are outstanding for A or longer, of them two or more for A to 2 A, for 2 A to 4 A, and
 // for longer: a burst, or a pool that was filled once, does not go on. Counted is an operation that a later one has overtaken:
 // one of its connection, where the first part of the key tells. Those that nothing overtook wait, as for a peer that pauses. If
-// none has ended for 4 A they count with a second sign: the memory of the process grows, or (where keys know no connections) the
-// program goes on to end what it did not begin here, and two or more have been begun in each octave up to 16 A and longer.
+// none has ended for 4 A they count with a second sign: the memory of the process grows, or it has read from its sockets meanwhile, a
+// little for each of them: answers came. (Where a key knows the connection, only if any has ended yet: some clients end them in
+// another way.)
 // No finding where as many begins and ends could not be read, and none where an end was not reached once: a copy of it that was
 // inlined may be. Once open, half of --unpaired-count keeps it open.
 // A pair may say that each one counts: then one that is outstanding for --stall is enough. Where a socket of the process is not
@@ -27,6 +28,7 @@ namespace {
 
 constexpr std::uint64_t kPerSpan = 2;
 constexpr std::size_t kShownFrames = 4;
+constexpr std::uint64_t kAnswerBytes = 16;  // less is no answer to an operation: a heartbeat on some other connection
 
 struct Look {
   Duration age{};  // A
@@ -34,7 +36,7 @@ struct Look {
   bool goes_on = false;
 };
 
-using Octaves = std::array<std::uint64_t, 5>;  // A to 2 A, 2 A to 4 A, ..., 16 A and longer
+using Octaves = std::array<std::uint64_t, 3>;  // A to 2 A, 2 A to 4 A, longer
 
 Octaves by_octave(const std::array<std::uint32_t, model::kPairAges>& ages, std::size_t first)
 {
@@ -51,8 +53,9 @@ std::size_t bucket_from(Duration age)
   return static_cast<std::size_t>(std::clamp(std::ceil(2 * std::log2(std::max(needed, 1.0))), 1.0, 1.0 * model::kPairAges));
 }
 
-Look look_at(const Context& context, const model::PairSample& sample)
+Look look_at(const Context& context, const model::Pair& pair)
 {
+  const model::PairSample& sample = pair.latest;
   const Thresholds& limits = context.thresholds;
   const std::size_t first = bucket_from(sample.each ? limits.stall : std::max(limits.unpaired, 2 * sample.slowest));
   Look look;
@@ -62,12 +65,11 @@ Look look_at(const Context& context, const model::PairSample& sample)
   for (std::size_t i = 0; i < all.size(); i++)
     all[i] += waiting[i];
   const bool nothing_ends = !known(sample.last_match) || sample.time - sample.last_match >= 4 * look.age;
-  const bool ends_others = !sample.by_connection && known(sample.last_end) && sample.time - sample.last_end < 4 * look.age;
-  const auto enough = [](std::uint64_t count) { return count >= kPerSpan; };
-  const bool second_sign = nothing_ends && (is_filling(context, sample.process) || (ends_others && std::ranges::all_of(all, enough)));
+  const bool answers_came = pair.read_since_match >= kAnswerBytes * sample.outstanding && (!sample.by_connection || known(sample.last_match));
+  const bool second_sign = nothing_ends && (answers_came || is_filling(context, sample.process));
   const Octaves& counted = sample.each || second_sign ? all : overtaken;
   look.stuck = std::accumulate(counted.begin(), counted.end(), std::uint64_t{0});
-  look.goes_on = enough(counted[0]) && enough(counted[1]) && enough(counted[2] + counted[3] + counted[4]);
+  look.goes_on = std::ranges::all_of(counted, [](std::uint64_t count) { return count >= kPerSpan; });
   return look;
 }
 
@@ -112,12 +114,13 @@ std::vector<std::string> frames_of(const model::PairSample& sample)
 void judge_unpaired_operations(const Context& context, std::vector<Verdict>& verdicts)
 {
   const Thresholds& limits = context.thresholds;
-  for (const auto& [key, sample] : context.model.pairs()) {
+  for (const auto& [key, pair] : context.model.pairs()) {
+    const model::PairSample& sample = pair.latest;
     if (sample.outstanding == 0 || context.model.find(sample.process) == nullptr)
       continue;
     Subject subject = process_subject(Kind::UnpairedOperations, sample.process);
     subject.pair = sample.name;
-    const Look look = look_at(context, sample);
+    const Look look = look_at(context, pair);
     const bool open = context.is_open(Kind::UnpairedOperations, subject_member(subject));
     if (!is_stuck(context, sample, look, open) || (!open && (sample.unreadable >= look.stuck || !sample.end_seen)))
       continue;
@@ -134,8 +137,9 @@ void judge_unpaired_operations(const Context& context, std::vector<Verdict>& ver
 void describe_unpaired_operations(const Context& context, std::span<const Verdict> members, Finding& finding)
 {
   const Subject& subject = members.front().subject;
-  const model::PairSample& sample = context.model.pairs().at({subject.process, subject.pair});
-  const Look look = look_at(context, sample);
+  const model::Pair& pair = context.model.pairs().at({subject.process, subject.pair});
+  const model::PairSample& sample = pair.latest;
+  const Look look = look_at(context, pair);
   const Duration oldest = sample.time - sample.oldest_begin;
   const std::vector<std::string> frames = frames_of(sample);
 

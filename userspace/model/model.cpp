@@ -176,10 +176,18 @@ void Model::apply_processes(const Tick& tick)
 
 void Model::apply_pairs(const Tick& tick)
 {
-  for (const PairSample& sample : tick.pairs)
-    pairs_.insert_or_assign({sample.process, sample.name}, sample);
+  for (const PairSample& sample : tick.pairs) {
+    const Process* process = find(sample.process);
+    const std::uint64_t read = process != nullptr ? process->latest().read_bytes : 0;
+    Pair& pair = pairs_.try_emplace({sample.process, sample.name}, Pair{sample, read}).first->second;
+    // A total that fell was forgotten by the kernel side and started again.
+    if (pair.latest.last_match != sample.last_match || read < pair.read_at_match)
+      pair.read_at_match = read;
+    pair.latest = sample;
+    pair.read_since_match = read - pair.read_at_match;
+  }
   // Its process has exited, or its probes are detached.
-  std::erase_if(pairs_, [this](const auto& entry) { return now_ - entry.second.time > kPairForgotten; });
+  std::erase_if(pairs_, [this](const auto& entry) { return now_ - entry.second.latest.time > kPairForgotten; });
 }
 
 void Model::apply_workloads(const Tick& tick)

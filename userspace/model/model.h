@@ -16,6 +16,13 @@
 
 namespace laggard::model {
 
+// Operations of a process, and what it read meanwhile.
+struct Pair {
+  PairSample latest;
+  std::uint64_t read_at_match = 0;     // bytes from sockets, when one that began ended last; or when the pair was first seen
+  std::uint64_t read_since_match = 0;
+};
+
 class Model {
  public:
   explicit Model(ModelOptions options) : options_(options) {}
@@ -32,7 +39,7 @@ class Model {
   const std::unordered_map<ProcessId, Process>& processes() const { return processes_; }
   const Pools& pools() const { return pools_; }
   // By process and name of the pair: the latest of each.
-  const std::map<std::pair<ProcessId, std::string>, PairSample>& pairs() const { return pairs_; }
+  const std::map<std::pair<ProcessId, std::string>, Pair>& pairs() const { return pairs_; }
   const Connection* find(std::uint64_t cookie) const;
   const Process* find(ProcessId id) const;
   const Process* find_tgid(std::uint32_t tgid) const;
@@ -72,7 +79,7 @@ class Model {
   Tick facts_;
   std::unordered_map<std::uint64_t, Connection> connections_;
   Pools pools_;
-  std::map<std::pair<ProcessId, std::string>, PairSample> pairs_;
+  std::map<std::pair<ProcessId, std::string>, Pair> pairs_;
   std::unordered_map<ProcessId, Process> processes_;
   std::unordered_map<ProcessId, Workload> workloads_;
   std::unordered_map<std::uint64_t, Workload> cgroup_workloads_;  // by cgroup id
