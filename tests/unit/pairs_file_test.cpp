@@ -228,6 +228,9 @@ TEST(PairsFile, ReadsWhatAFindingSays)
 {
   const source::PairSpec spec = only_pair(pair("send", "finds = \"each\"\nwhat = \"sends\"\nadvice = \"send less\"\n"));
   EXPECT_TRUE(spec.each);
+  EXPECT_FALSE(spec.never_inlined);
+  EXPECT_TRUE(only_pair(pair("send", "never_inlined = true\n")).never_inlined);
+  EXPECT_THAT(only_error(pair("send", "never_inlined = \"yes\"\n")), HasSubstr("must be true or false, and is a string"));
   EXPECT_EQ(spec.what, "sends");
   EXPECT_EQ(spec.advice, "send less");
   EXPECT_THAT(only_error(pair("send", "finds = \"all\"\n")), HasSubstr("'finds' is 'all', which is neither 'piles' nor 'each'"));
@@ -270,7 +273,7 @@ TEST(PairsFile, NamesUnknownKeys)
 {
   EXPECT_EQ(only_error(pair("send", "bgin_key = \"arg1\"\n")),
             "p.toml:6: pair 'send': the key 'bgin_key' is unknown; known are name, binary, begin, begin_key, "
-            "begin_failed, begin_if, end, end_key, abandon, abandon_key, repeats, finds, what, advice");
+            "begin_failed, begin_if, end, end_key, abandon, abandon_key, repeats, finds, never_inlined, what, advice");
   const PairsParsed parsed = parse_pairs("interval = 3\n" + pair("send"), "p.toml");
   EXPECT_THAT(parsed.errors,
               ElementsAre("p.toml:1: the key 'interval' is unknown; all there is in a pairs file is [[pair]]"));

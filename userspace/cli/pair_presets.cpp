@@ -59,6 +59,7 @@ end_key = ["arg1", "arg2"]
 abandon = "*lucas-clemente/quic-go.(*connection).handleCloseError"
 abandon_key = "arg1"
 repeats = "ignore"
+never_inlined = true
 what = "QUIC streams"
 
 # Later quic-go, which moved to quic-go/quic-go and changed the arguments of newStream more than once (its sources up to 2025
@@ -74,6 +75,7 @@ begin = "*quic-go/quic-go.(**).newFlowController-fm"
 end = "*quic-go/quic-go.(*streamsMap).DeleteStream"
 end_key = "arg2"
 repeats = "ignore"
+never_inlined = true
 what = "QUIC streams"
 )toml";
 
@@ -97,6 +99,7 @@ binary = "*"
 begin = "net/http.(*persistConn).roundTrip"
 end = ["net/http.(*persistConn).close", {function = "net/http.(*Transport).tryPutIdleConn", key = "arg2"}]
 repeats = "ignore"
+never_inlined = true
 what = "HTTP requests"
 advice = "read each response's Body to its end or close it"
 )toml";
@@ -122,6 +125,7 @@ begin_if = ["*(arg1+0x12b0) > 0", "*(arg1+0x12a8) == 0x1700000303"]
 end = ["SSL_read", "SSL_read_ex", "SSL_peek", "SSL_peek_ex", "SSL_pending", "SSL_has_pending", "SSL_clear", "SSL_free"]
 repeats = "ignore"
 finds = "each"
+never_inlined = true
 what = "TLS connections with decrypted bytes that nobody reads"
 advice = "read until SSL_pending() is 0 (WANT_READ) before waiting for the socket: it is empty, the bytes are in libssl"
 )toml";
@@ -150,6 +154,7 @@ end = "nghttp2_session_set_stream_user_data"
 end_key = ["arg1", "arg2"]
 abandon = "nghttp2_session_del"
 repeats = "ignore"
+never_inlined = true
 what = "HTTP/2 streams"
 advice = "read each response to its end, or remove its handle (curl_multi_remove_handle)"
 )toml";
@@ -170,6 +175,7 @@ begin = "PQgetResult"
 begin_key = "ret"
 end = "PQclear"
 repeats = "ignore"
+never_inlined = true
 what = "query results"
 advice = "PQclear() each result, or close the cursor that holds it"
 )toml";

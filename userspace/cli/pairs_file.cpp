@@ -29,8 +29,9 @@ constexpr std::size_t kMaxFileBytes = std::size_t{1} << 20;
 constexpr std::size_t kMaxLineBytes = std::size_t{16} << 10;
 constexpr std::size_t kMaxNameBytes = 31;  // with its NUL it has 32 bytes in the kernel's map
 constexpr std::size_t kMaxKeyParts = 2;
-constexpr std::array<std::string_view, 14> kKeys = {"name",        "binary",  "begin",       "begin_key", "begin_failed", "begin_if", "end",
-                                                    "end_key",     "abandon", "abandon_key", "repeats",   "finds",        "what",     "advice"};
+constexpr std::array<std::string_view, 15> kKeys = {"name",    "binary",  "begin",       "begin_key", "begin_failed", "begin_if",      "end",
+                                                    "end_key", "abandon", "abandon_key", "repeats",   "finds",        "never_inlined", "what",
+                                                    "advice"};
 constexpr std::array<std::string_view, 2> kProbeKeys = {"function", "key"};
 constexpr std::size_t kMaxOnlyIf = 3;       // and that what is returned is not NULL
 constexpr std::size_t kMaxWhatBytes = 63, kMaxAdviceBytes = 191;  // LAGGARD_RECORD_PAIR
@@ -243,6 +244,7 @@ class PairReader {
       pair_.abandons = read_probes("abandon", "abandon_key");
     pair_.ignore_repeats = read_choice("repeats", "count", "ignore");
     pair_.each = read_choice("finds", "piles", "each");
+    pair_.never_inlined = read_switch("never_inlined");
     pair_.what = read_text("what", kMaxWhatBytes);
     pair_.advice = read_text("advice", kMaxAdviceBytes);
     read_conditions();
@@ -416,6 +418,14 @@ class PairReader {
     if (word && *word != first && *word != second)
       fail(line_of(*node), fmt::format("'{}' is {}, which is neither '{}' nor '{}'", key, quoted(*word), first, second));
     return word && *word == second;
+  }
+
+  bool read_switch(std::string_view key)
+  {
+    const toml::node* node = table_.get(key);
+    if (node != nullptr && !node->is_boolean())
+      fail(line_of(*node), fmt::format("'{}' must be true or false, and is {}", key, type_name(*node)));
+    return node != nullptr && node->value_or(false);
   }
 
   std::string read_text(std::string_view key, std::size_t most)

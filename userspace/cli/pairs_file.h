@@ -15,6 +15,7 @@
 //   abandon_key = "arg1"
 //   repeats = "count"                 # or "ignore": a begin whose key is outstanding is no second operation
 //   finds = "piles"                   # or "each": one that is outstanding for --stall is enough
+//   never_inlined = true              # what ends them is reached if it is called: else nobody is accused before one was
 //   what = "sends"                    # optional: what a finding calls them, in the plural
 //   advice = "..."                    # optional: what to do
 #pragma once

@@ -189,7 +189,7 @@ struct PairSample {
   std::uint64_t refused = 0;      // begun, and the function said that it failed: not in `begun`
   MonoTime last_match;            // when one that began ended; unknown: none did, or an old recording
   bool begin_seen = true;         // a begin was reached, whatever became of it
-  bool end_seen = true;           // an end was; also by another process, where all of them run one file
+  bool end_seen = true;           // an end was, also by another process, where all of them run one file; or none can be passed unseen
   bool by_connection = false;     // keys have two parts, and what overtakes is of the same first one
   bool each = false;              // one that is outstanding for --stall is enough
   std::string what;               // it calls its operations, in the plural; empty: nothing special

@@ -47,6 +47,7 @@ struct PairSpec {
   std::vector<ProbeSpec> begins, ends;
   std::vector<ProbeSpec> abandons;  // key of one part: all operations whose first part it is are over (a connection ends)
   bool ignore_repeats = false;  // a begin with a key that is outstanding is no second operation (Go entries may fire twice)
+  bool never_inlined = false;   // the functions that end: where none of them is reached, nothing has ended
   bool each = false;            // one that is outstanding for --stall is a finding: they need not accumulate
   std::string what;             // "results", in the plural: what a finding calls operations; empty: operations of 'NAME'
   std::string advice;           // of a finding; empty: the usual

@@ -257,7 +257,7 @@ struct laggard_pair_record {
   char advice[192];  // empty: the usual
 };
 #define LAGGARD_PAIR_BEGIN_SEEN 1u  // a begin was reached, whatever became of it
-#define LAGGARD_PAIR_END_SEEN 2u    // an end was; also by another process, where all of them run one file
+#define LAGGARD_PAIR_END_SEEN 2u    // an end was, also by another process, where all of them run one file; or none can be passed unseen
 #define LAGGARD_PAIR_EACH 4u        // one that is outstanding for --stall is enough
 #define LAGGARD_PAIR_TELLS_SEEN 8u  // older recordings do not know
 #define LAGGARD_PAIR_BY_CONNECTION 16u  // keys have two parts, and what overtakes is of the same first one

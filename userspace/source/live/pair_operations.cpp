@@ -158,7 +158,7 @@ std::map<PairOperations::ProcessPair, PairOperations::Group> PairOperations::gro
     record.slowest_ns = sums.slowest_ns;
     record.tgid = key.tgid;
     record.flags = LAGGARD_PAIR_TELLS_SEEN | (sums.begin_seen != 0 ? LAGGARD_PAIR_BEGIN_SEEN : 0) |
-                   (sums.last_end_ns != 0 ? LAGGARD_PAIR_END_SEEN : 0) | (spec.each ? LAGGARD_PAIR_EACH : 0) |
+                   (sums.last_end_ns != 0 || spec.never_inlined ? LAGGARD_PAIR_END_SEEN : 0) | (spec.each ? LAGGARD_PAIR_EACH : 0) |
                    (has_lanes(spec) ? LAGGARD_PAIR_BY_CONNECTION : 0);
     copy_text(record.name, spec.name);
     copy_text(record.what, spec.what);
