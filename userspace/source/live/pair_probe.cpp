@@ -244,11 +244,13 @@ void PairProbe::look_for_programs()
       std::erase_if(attached.links, [&running](const auto& entry) { return entry.first != 0 && !running.contains(entry.first); });
     std::erase_if(pair.spared, [&running](std::uint32_t tgid) { return !running.contains(tgid); });
     // "*" is whatever has the functions. Who gives a name means it.
+    if (!pair.files.empty() || pair.is_anybodys() || pair.spec.binary.starts_with('/'))
+      continue;
     const bool is_met = std::ranges::any_of(seen_, [&pair](const auto& entry) {
       const auto& [id, name, is_library] = entry.first;
       return is_wanted(pair.spec.binary, {{}, {}, name, is_library, 0});
     });
-    if (!is_met && !pair.is_anybodys() && !pair.spec.binary.starts_with('/'))
+    if (!is_met)
       say(pair.spec, pair.spec.line, fmt::format("no process runs '{}' (yet)", pair.spec.binary));
   }
 }
