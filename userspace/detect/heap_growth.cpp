@@ -4,7 +4,8 @@
 // Needs: what detect/memory.h needs, and one of
 //   - less than --attribution-share of the growth came with socket reads. A process that answers its clients may be a store whose
 //     workers keep what they send (a quarter to four times what is read), or be filling the heap that it took at its start: then it
-//     must take new address space for it, or go on for 8 times --memory-window;
+//     must take new address space for it (where half of that share came with reads: and have gained 8 times --memory-growth), or
+//     go on for 8 times --memory-window;
 //   - more than four times as much as was read from sockets: each message leaves something behind. Of a process that answers its
 //     clients: the same, and it must have gained 8 times --memory-growth, or go on;
 //   - a store, which keeps what its clients send and answers them (most turns of reading from accepted connections are followed

@@ -114,7 +114,9 @@ Reason reason_of(const Context& context, const MemoryGrowth& growth, bool open)
   if (grows_with_connections(context, growth.trend))
     return Reason::Connections;
   if (growth.socket_share < context.thresholds.attribution_share) {
-    const bool warms_up = is_new(context, growth) && took_none(growth);
+    // Under load a collector touches much of what the clients brought.
+    const bool partly = growth.socket_share >= context.thresholds.attribution_share / 2;
+    const bool warms_up = is_new(context, growth) && (took_none(growth) || (partly && gained_little(context, growth)));
     return attribution->serves_clients() && (grows_as_it_reads(growth.trend) || warms_up) ? Reason::Store : Reason::Otherwise;
   }
   const bool answers = attribution->answered_bytes() * 2 > attribution->socket_bytes();
