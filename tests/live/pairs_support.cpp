@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "pairs_support.h"
 
+#include <unistd.h>
+
 #include <cstdlib>
 
 // Not inlined, and with a body of their own each, so that no linker folds them.
@@ -38,8 +40,8 @@ __attribute__((noinline, used)) void laggard_test_caller(std::uint64_t key)
 
 namespace {
 
-// What a copy does instead of testing, before main(): begins four operations and ends the last of them each time it is told to, or
-// makes room for another program, which is itself.
+// What a copy does instead of testing, before main(): begins four operations and ends the last of them each time it is told to; before
+// that begins 300, a millisecond apart; or makes room for another program, which is itself.
 __attribute__((constructor)) void begin_three_operations()
 {
   if (std::getenv("LAGGARD_PAIRS_COPY") == nullptr)
@@ -48,6 +50,10 @@ __attribute__((constructor)) void begin_three_operations()
   for (char byte = '@'; ::write(STDOUT_FILENO, &byte, 1) == 1 && ::read(STDIN_FILENO, &byte, 1) == 1; byte = '#') {
     if (byte == 'x')
       ::execl("/proc/self/exe", "again", nullptr);
+    const useconds_t pace = std::getenv("LAGGARD_LIVE_QUICK") == nullptr ? 1'000 : 20'000;  // an emulated machine reads symbols slowly
+    if (byte == 't')
+      for (int i = 0; i < 300; i++, ::usleep(pace))
+        laggard_test_begin(++key, 0, 0, 0, 0);
     for (int i = 0; i < 4; i++)
       laggard_test_caller(++key);
     laggard_test_end(key, 0);
