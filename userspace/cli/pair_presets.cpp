@@ -108,20 +108,33 @@ constexpr const char* kOpenssl = R"toml(
 # Reads that left decrypted bytes behind: the socket is empty, the rest of a TLS record waits in libssl. A program that waits for
 # the socket then waits for nothing (man SSL_pending); the next bytes of the peer wake it, or nobody does.
 #
-# From libssl.so.3 of OpenSSL 3.0.19 (Debian 12), measured: what SSL_pending() tells is the 8 bytes at 0x12b0 of the SSL object,
-# and the version and type of the record that they belong to are the two ints before it: 0x0303, also in TLS 1.3, and 0x17,
-# application data. Where these are not there the object is another's, and nothing begins.
-# A read of any kind takes them up, and who asks for their number knows of them.
+# From libssl.so.3 of OpenSSL 3.0.19 (Debian 12) and 3.5.9 (Debian 13), measured: what SSL_pending() tells is the 8 bytes at 0x12b0 of the
+# SSL object, in 3.5 at 0xd38; and the version and type of the record that they belong to are two ints at 0x12a8, in 3.5 at 0xd20:
+# 0x0303, also in TLS 1.3, and 0x17, application data. Where these are not there the object is another's, and nothing begins.
+# A read of any kind takes the bytes up, and who asks for their number knows of them.
 #
 # Limits.
-# - OpenSSL 3.0 on 64-bit machines; 3.2 keeps records elsewhere: the pair is silent there. No DTLS, no QUIC.
-# - A program that stops reading on purpose in the middle of a record (a player, a paused download) looks the same.
+# - OpenSSL 3.2 to 3.4 were not tried: where records are elsewhere, the pair is silent. No DTLS, no QUIC.
+# - A program that stops reading on purpose in the middle of a record (a player, a paused download) looks the same, unless its socket
+#   has unread bytes, too: then that is the finding.
 # - SSL_set_read_ahead(): records that are read and not decrypted yet are not counted.
 [[pair]]
 name = "openssl-read"
 binary = "libssl.so.3"
 begin = ["SSL_read", "SSL_read_ex"]
 begin_if = ["*(arg1+0x12b0) > 0", "*(arg1+0x12a8) == 0x1700000303"]
+end = ["SSL_read", "SSL_read_ex", "SSL_peek", "SSL_peek_ex", "SSL_pending", "SSL_has_pending", "SSL_clear", "SSL_free"]
+repeats = "ignore"
+finds = "each"
+never_inlined = true
+what = "TLS connections with decrypted bytes that nobody reads"
+advice = "read until SSL_pending() is 0 (WANT_READ) before waiting for the socket: it is empty, the bytes are in libssl"
+
+[[pair]]
+name = "openssl35-read"
+binary = "libssl.so.3"
+begin = ["SSL_read", "SSL_read_ex"]
+begin_if = ["*(arg1+0xd38) > 0", "*(arg1+0xd20) == 0x1700000303"]
 end = ["SSL_read", "SSL_read_ex", "SSL_peek", "SSL_peek_ex", "SSL_pending", "SSL_has_pending", "SSL_clear", "SSL_free"]
 repeats = "ignore"
 finds = "each"
@@ -187,8 +200,8 @@ constexpr std::array<PairPreset, 6> kPresets = {{
      "since 0.30 or so, connections that use the same stream IDs count as one", "two hits per stream", kQuicGo},
     {"go-http", "HTTP/1 requests of a Go client whose connection comes neither back to the pool nor to its end", "Go 1.19, 1.24, 1.27",
      "HTTP/2; a request that waits for its answer, as a long poll does, is outstanding", "two or three hits per request", kGoHttp},
-    {"openssl", "TLS reads that left decrypted bytes in libssl.so.3, which nobody takes up for --stall", "OpenSSL 3.0.19",
-     "OpenSSL 3.2 and later, programs that link it statically, read-ahead", "three hits per SSL_read()", kOpenssl},
+    {"openssl", "TLS reads that left decrypted bytes in libssl.so.3, which nobody takes up for --stall", "OpenSSL 3.0.19, 3.5.9",
+     "OpenSSL 3.2 to 3.4 perhaps, programs that link it statically, read-ahead", "three hits per SSL_read()", kOpenssl},
     {"nghttp2", "HTTP/2 streams that libcurl opens and that are not closed", "nghttp2 1.52 with libcurl 7.88",
      "servers; clients that take a stream's end by a callback alone: nghttp, mod_proxy_http2", "two hits per stream, one more for its return", kNghttp2},
     {"libpq", "results of PostgreSQL queries that are never cleared", "libpq 15", "results that the program makes itself",
