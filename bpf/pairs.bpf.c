@@ -303,7 +303,9 @@ static __always_inline int on_entry(struct pt_regs *ctx)
     readable = readable && follow(&probe->keys[part], &word);
     key.key[part] = word;
   }
-  __u64 caller = caller_of(ctx);
+  // Who ends an operation is not asked for.
+  bool ends = probe->role == LAGGARD_PROBE_END || probe->role == LAGGARD_PROBE_ABANDON;
+  __u64 caller = ends ? 0 : caller_of(ctx);
   if (probe->role < LAGGARD_PROBE_CALL) {
     hit(ctx, probe, &key, sums, readable, caller, now);
     return 0;

@@ -98,15 +98,20 @@ bool Session::say_degraded()
     messages.push_back(fmt::format("more than {} interesting sockets: the others are not looked at", model_.options().max_connections));
     evicted_said_ = true;
   }
-  for (const auto& [key, state] : model_.pairs())
-    if (const model::PairSample& pair = state.latest; !pairs_lost_said_ && pair.lost + pair.unreadable > 0) {
+  for (const auto& [key, state] : model_.pairs()) {
+    const model::PairSample& pair = state.latest;
+    if (!pairs_lost_said_ && pair.lost + pair.unreadable > 0) {
       messages.push_back(fmt::format("operations of '{}' in process {}: {} there was no room to remember, of {} the key could not be read: "
                                      "what is outstanding is not exact", pair.name, pair.process.tgid, pair.lost, pair.unreadable));
       pairs_lost_said_ = true;
     }
-  for (const auto& [key, pair] : model_.pairs())
-    if (std::string half = detect::half_seen(options_.thresholds, pair.latest); !half.empty() && half_seen_said_.insert(pair.latest.name).second)
+    if (half_seen_said_.contains(pair.name))
+      continue;
+    if (std::string half = detect::half_seen(options_.thresholds, pair); !half.empty()) {
       messages.push_back(std::move(half));
+      half_seen_said_.insert(pair.name);
+    }
+  }
   if (missing_ticks_ > missing_ticks_said_) {
     messages.push_back(fmt::format("ticks missing from the recording: {}; what happened meanwhile is not known",
                                    missing_ticks_ - missing_ticks_said_));

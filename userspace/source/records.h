@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Records of a tick by kind, for who looks for some of them only. decode() is for all, and for what may be damaged.
+// Records of a tick by kind, for who looks for some of them only, or adds some. decode() is for all, and for what may be damaged.
 #pragma once
 
 #include <laggard/abi/records.h>
@@ -9,6 +9,8 @@
 #include <cstring>
 #include <span>
 #include <string>
+
+#include "source/decode.h"
 
 namespace laggard::source {
 
@@ -32,6 +34,13 @@ void for_each_record(std::span<const std::byte> raw, Visit visit)
     visit(header.kind, raw.first(header.size));
     raw = raw.subspan(header.size);
   }
+}
+
+template <class Record>
+void append(RawTick& to, const Record& record)
+{
+  const auto* bytes = reinterpret_cast<const std::byte*>(&record);
+  to.insert(to.end(), bytes, bytes + sizeof record);
 }
 
 template <std::size_t N>

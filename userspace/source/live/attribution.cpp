@@ -11,15 +11,10 @@
 
 #include "source/live/host.h"
 #include "source/live/memory_limit.h"
+#include "source/records.h"
 
 namespace laggard::source::live {
 namespace {
-
-void append(RawTick& into, const laggard_growth_record& record)
-{
-  const auto* bytes = reinterpret_cast<const std::byte*>(&record);
-  into.insert(into.end(), bytes, bytes + sizeof record);
-}
 
 std::uint64_t gained_bytes(const laggard_suspect& suspect)
 {

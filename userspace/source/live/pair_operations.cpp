@@ -242,8 +242,7 @@ void PairOperations::collect(MonoTime now, std::uint32_t epoch, std::span<const 
   }
   for (auto& [_, group] : groups) {
     tell_outstanding(group, now_ns);
-    const auto* bytes = reinterpret_cast<const std::byte*>(&group.record);
-    into.insert(into.end(), bytes, bytes + sizeof group.record);
+    append(into, group.record);
   }
 }
 

@@ -89,8 +89,7 @@ void WorkloadTeller::tell(MonoTime now, std::uint32_t epoch, RawTick& tick)
       told->workload = std::move(workload);
       laggard_workload_record record = record_of(id, told->cgroup_id, told->workload);
       record.header = {LAGGARD_RECORD_WORKLOAD, sizeof record, epoch};
-      const auto* bytes = reinterpret_cast<const std::byte*>(&record);
-      tick.insert(tick.end(), bytes, bytes + sizeof record);
+      append(tick, record);
     }
     spent = identify::thread_cpu() - begun;
   }
