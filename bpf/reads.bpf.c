@@ -46,14 +46,17 @@ static __noinline int start_run(struct laggard_sock_state *state, __u32 bytes)
   return 0;
 }
 
-// The previous epoch of this socket is complete: tell user space, which also keeps sockets that are read fresh between
-// two sweeps. A socket that is read in one epoch only never gets here.
+// The previous epoch of this socket is complete, and no sweep has shown that: tell user space, which also keeps sockets that
+// are read fresh between two sweeps. A socket that is read in one epoch only never gets here. False: there is no room for it. Half
+// of the ring is for what is told once, the end of a socket.
 static __noinline bool announce(struct sock *sk, struct laggard_sock_state *state)
 {
   if (!sk || !state)
     return false;
-  // Wake the reader only when the ring fills; else it looks once per tick.
-  __u64 flags = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) > (1 << 18) ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+  if (__sync_fetch_and_add(&announced, 1) >= announced_at_most ||
+      bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) > ring_bytes / 2)
+    return false;
+  __u64 flags = ring_flags();
   struct laggard_socket_record *record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
   if (!record) {
     count_lost(LAGGARD_LOST_RING_FULL);
@@ -70,10 +73,11 @@ static __noinline int begin_epoch(struct sock *sk, struct laggard_sock_state *st
 {
   if (!sk || !state)
     return 0;
-  // What could not be said stays: a minimum of 0 must not get lost, it is what keeps us silent.
-  if (!state->epoch || announce(sk, state)) {
+  // What could not be said stays: a minimum of 0 must not get lost, it is what keeps us silent. The epoch is as long then.
+  if (!state->epoch || state->told_epoch == state->epoch || announce(sk, state)) {
     state->min_unread_bytes = LAGGARD_UNKNOWN_U32;
     state->max_unread_bytes = 0;
+    state->first_read_jiffies = bpf_jiffies64();
   }
   fold_read_bytes(state);
   struct task_struct *task = bpf_get_current_task_btf();

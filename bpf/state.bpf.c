@@ -18,7 +18,7 @@ static __always_inline int tell_end(struct sock *sk, struct laggard_sock_state *
   record->header.epoch = epoch;
   record->cookie = cookie_of(sk, state);
   record->mono_ns = bpf_ktime_get_ns();
-  bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
+  bpf_ringbuf_submit(record, ring_flags());
   return 0;
 }
 

@@ -6,6 +6,7 @@
 struct scratch {
   struct laggard_socket_record socket;
   struct laggard_pooled_record pooled;
+  struct laggard_still_record still;
 };
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
@@ -83,6 +84,48 @@ static __always_inline void fill_pooled(struct laggard_pooled_record *record, st
   record->idle_since_ns = jiffies_to_mono(active, now_jiffies, now_ns);
 }
 
+static __always_inline __u64 mix(__u64 sum, __u32 low, __u32 high)
+{
+  return (sum ^ (low | (__u64)high << 32)) * 0x9e3779b97f4a7c15ULL;
+}
+
+// All that a record says of it, but for the time, as one number that differs where one of these does.
+static __always_inline __u64 sum_of(struct sock *sk, const struct laggard_sock_state *state)
+{
+  struct socket *sock = sk->sk_socket;
+  struct file *file = BPF_CORE_READ(sock, file);
+  __u64 sum = mix(1, sk->__sk_common.skc_state, sk->sk_shutdown | (file ? 0x100 : 0) | (is_unaccepted(sk) ? 0x200 : 0) |
+                                                    (file && BPF_CORE_READ(file, f_ep, first) ? 0x400 : 0));
+  sum = mix(sum, sk->sk_backlog.rmem_alloc.counter, sk->sk_rcvbuf);
+  sum = mix(sum, sk->sk_receive_queue.qlen, receive_drops(sk));
+  sum = mix(sum, sk->sk_ack_backlog, sk->sk_max_ack_backlog);
+  sum = mix(sum, sk->__sk_common.skc_flags, state->flags);
+  sum = mix(sum, state->owner_tgid, state->reader_tgid);
+  sum = mix(sum, state->epoch, state->min_unread_bytes);
+  sum = mix(sum, state->run_reads, state->run_bytes);
+  sum = mix(sum, state->ended_bytes, state->empty_reads);
+  sum = mix(sum, state->read_rcv_nxt, state->ended_jiffies);
+  if (sk->sk_protocol == IPPROTO_UDP)
+    return mix(sum, BPF_CORE_READ((const struct udp_sock *)sk, reader_queue.qlen), 0);
+  if (sk->sk_protocol == IPPROTO_MPTCP) {
+    const struct mptcp_sock *msk = (const struct mptcp_sock *)sk;
+    sum = mix(sum, mptcp_received(sk), mptcp_unread_bytes(sk));
+    return mix(sum, BPF_CORE_READ(msk, snd_una), BPF_CORE_READ(msk, write_seq));
+  }
+  struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+  if (!tp)
+    return sum;
+  sum = mix(sum, tp->rcv_nxt, tp->copied_seq);
+  sum = mix(sum, tp->snd_una, tp->write_seq);
+  sum = mix(sum, tp->snd_wnd, tp->rcv_wup + tp->rcv_wnd);
+  sum = mix(sum, tp->inet_conn.icsk_ack.lrcvtime, tp->rcv_tstamp);
+  return mix(sum, tp->inet_conn.icsk_retransmits | tp->inet_conn.icsk_probes_out << 8 | tp->inet_conn.icsk_backoff << 16,
+             tp->inet_conn.icsk_user_timeout ^ tp->inet_conn.icsk_ack.rcv_mss ^ is_rwnd_limited(tp));
+}
+
+// Who does not know a socket any more learns all of it again within so many sweeps.
+#define SHOWN_AGAIN 64
+
 // Whether all that there is to say of it found room.
 static __always_inline bool show(struct seq_file *seq, struct sock *sk, struct laggard_sock_state *state)
 {
@@ -103,11 +146,27 @@ static __always_inline bool show(struct seq_file *seq, struct sock *sk, struct l
   if (!emit_everything && !is_interesting(sk, state))
     return true;
   state->flags |= LAGGARD_F_ANNOUNCED;
+  __u64 sum = sum_of(sk, state);
+  __u64 cookie = cookie_of(sk, state);
+  // Shown by this very sweep: the kernel had no room for it, threw it away, and asks again.
+  bool is_known = state->shown_sum == sum && state->shown_epoch != epoch && (epoch + (__u32)cookie) % SHOWN_AGAIN;
+  if (is_known && !emit_everything) {
+    scratch->still.header.kind = LAGGARD_RECORD_STILL;
+    scratch->still.header.size = sizeof(scratch->still);
+    scratch->still.header.epoch = epoch;
+    scratch->still.cookie = cookie;
+    scratch->still.mono_ns = bpf_ktime_get_ns();
+    return !bpf_seq_write(seq, &scratch->still, sizeof(scratch->still));
+  }
   fill_socket_record(&scratch->socket, sk, state);
   // A full buffer makes the kernel ask for this socket again: what it did not take has not been announced.
   if (bpf_seq_write(seq, &scratch->socket, sizeof(scratch->socket)))
     return false;
   state->announced_drops = scratch->socket.drops;
+  state->shown_sum = sum;
+  state->shown_epoch = epoch;
+  if (state->epoch != epoch)
+    state->told_epoch = state->epoch;
   return true;
 }
 
@@ -149,17 +208,19 @@ static __noinline bool show_child(struct seq_file *seq, struct sock *child)
 SEC("iter/task_file")
 int sweep_files(struct bpf_iter__task_file *ctx)
 {
+  struct task_struct *task = ctx->task;
   struct file *file = ctx->file;
-  if (!ctx->task || !file)
+  if (!task || !file)
     return 0;
   struct socket *sock = bpf_sock_from_file(file);
   struct sock *sk = sock ? sock->sk : NULL;
   if (!sk || !is_tracked(sk))
     return 0;
   struct laggard_sock_state *state = state_of_file(sk);
-  if (!state || state->swept_epoch == epoch)
-    return 0;
   struct seq_file *seq = ctx->meta->seq;
+  // Who holds it comes with the same walk.
+  if (!state || !show_holder(seq, task, ctx->fd, sk, state) || state->swept_epoch == epoch)
+    return 0;
   bool all = show(seq, sk, state);
   if (sk->__sk_common.skc_state == TCP_LISTEN) {
     struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);

@@ -19,16 +19,7 @@ int holders(struct bpf_iter__task_file *ctx)
   struct laggard_sock_state *state = state_of_file(sk);
   if (!state)
     return 0;
-  if (!state->owner_tgid)
-    set_owner(state, task);
-  struct laggard_holder_record record = {
-    .header = {.kind = LAGGARD_RECORD_HOLDER, .size = sizeof(record), .epoch = epoch},
-    .cookie = cookie_of(sk, state),
-    .start_ns = task->group_leader->start_boottime,
-    .tgid = task->tgid,
-    .fd = ctx->fd,
-  };
-  bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
+  show_holder(ctx->meta->seq, task, ctx->fd, sk, state);
   return 0;
 }
 
@@ -90,6 +81,9 @@ int processes(struct bpf_iter__task *ctx)
   }
   __builtin_memcpy(record.comm, task->comm, sizeof(record.comm));
   record.threads = BPF_CORE_READ(task, signal, nr_threads);
+  struct inode *executable = BPF_CORE_READ(mm, exe_file, f_inode);
+  record.exe_inode = BPF_CORE_READ(executable, i_ino);
+  record.exe_device = BPF_CORE_READ(executable, i_sb, s_dev);
   record.waits = sleeps_in_epoll_wait(task) ? LAGGARD_WAITS_EPOLL : LAGGARD_WAITS_OTHERWISE;
   bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
   return 0;

@@ -84,8 +84,12 @@ struct cgroup {
 struct sock_cgroup_data {
   struct cgroup *cgroup;
 };
+struct super_block {
+  __u32 s_dev;
+};
 struct inode {
   unsigned long i_ino;
+  struct super_block *i_sb;
 };
 struct hlist_head {
   void *first;
@@ -216,6 +220,7 @@ struct mm_struct {
   unsigned long data_vm;
   unsigned long start_brk;
   unsigned long brk;
+  struct file *exe_file;
   struct percpu_counter rss_stat[4];  // 6.2; before: struct mm_rss_stat
 };
 struct signal_struct {

@@ -13,7 +13,7 @@ struct {
   __type(value, struct laggard_sock_state);
 } sockets __weak SEC(".maps");
 
-// Socket records that cannot wait for the sweep: first reads of an epoch, ends.
+// Socket records that cannot wait for the sweep: first reads of an epoch, ends. User space sizes it by CPUs.
 struct {
   __uint(type, BPF_MAP_TYPE_RINGBUF);
   __uint(max_entries, 1 << 20);
@@ -34,6 +34,18 @@ struct {
   __type(key, __u32);
   __type(value, struct process_totals);
 } totals __weak SEC(".maps");
+
+const volatile __u64 ring_bytes __weak = 1 << 20;
+
+// Wake the reader only when the ring fills; else it looks once per tick.
+static __always_inline __u64 ring_flags(void)
+{
+  return bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) > ring_bytes / 4 ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
+// First reads that were announced in this epoch, and how many may be: user space writes both.
+__u64 announced __weak = 0;
+volatile __u64 announced_at_most __weak = 0;
 
 // The tick that runs; user space writes it. 0 = nobody watches yet, 0 is never an epoch.
 volatile __u32 epoch __weak = 0;

@@ -51,6 +51,8 @@ static __always_inline void fill_tcp(struct laggard_socket_record *record, struc
   record->write_seq = tp->write_seq;
   record->snd_wnd = tp->snd_wnd;
   record->rwnd_limited_ns = rwnd_limited_jiffies(tp, now_jiffies) * ns_per_jiffy;
+  if (is_rwnd_limited(tp))
+    record->flags |= LAGGARD_F_RWND_LIMITS;
   record->bytes_received = tp->bytes_received;
   record->bytes_acked = tp->bytes_acked;
   __u64 arrival = widen_jiffies(tp->inet_conn.icsk_ack.lrcvtime, now_jiffies);
@@ -174,6 +176,7 @@ static __always_inline void fill_socket_record(struct laggard_socket_record *rec
   record->read_bytes = total_read_bytes(state);
   record->closed_window_reads = state->closed_window_reads;
   record->empty_reads = state->empty_reads;
+  record->first_read_ns = jiffies_to_mono(state->first_read_jiffies, now_jiffies, record->mono_ns);
   record->last_read_ns = jiffies_to_mono(state->last_read_jiffies, now_jiffies, record->mono_ns);
   record->opened_ns = jiffies_to_mono(state->opened_jiffies, now_jiffies, record->mono_ns);
   record->peer_closed_ns = jiffies_to_mono(state->peer_closed_jiffies, now_jiffies, record->mono_ns);
@@ -245,6 +248,22 @@ static __always_inline void set_owner(struct laggard_sock_state *state, struct t
 {
   state->owner_start_ns = task->group_leader->start_boottime;
   state->owner_tgid = task->tgid;
+}
+
+// False: there was no room for it.
+static __always_inline bool show_holder(struct seq_file *seq, struct task_struct *task, __u32 fd, struct sock *sk,
+                                        struct laggard_sock_state *state)
+{
+  if (!state->owner_tgid)
+    set_owner(state, task);
+  struct laggard_holder_record record = {
+    .header = {.kind = LAGGARD_RECORD_HOLDER, .size = sizeof(record), .epoch = epoch},
+    .cookie = cookie_of(sk, state),
+    .start_ns = task->group_leader->start_boottime,
+    .tgid = task->tgid,
+    .fd = fd,
+  };
+  return !bpf_seq_write(seq, &record, sizeof(record));
 }
 
 #endif

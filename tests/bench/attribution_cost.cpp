@@ -108,7 +108,7 @@ int main(int argc, char** argv)
     return 77;
   }
   model::ProcessId id;
-  if (const auto raw = (*source)->tick(false))
+  if (const auto raw = (*source)->tick(source::live::LiveSource::Look::Due))
     if (const auto tick = source::decode(*raw))
       for (const model::ProcessSample& process : tick->processes)
         if (process.id.tgid == suspect.pid())
@@ -127,7 +127,7 @@ int main(int argc, char** argv)
       if (attributed == 0)
         continue;
       (*source)->attributions().stop();
-      if (!(*source)->tick(false))
+      if (!(*source)->tick(source::live::LiveSource::Look::Due))
         return 1;
     }
   }

@@ -326,13 +326,20 @@ const model::Tick& Kernel::session_tick()
 
 const model::Tick& Kernel::take(bool everything)
 {
-  auto raw = source_->tick(true, everything);
+  auto raw = source_->tick(source::live::LiveSource::Look::All, everything);
   if (!raw)
     throw std::runtime_error(raw.error().message());
   auto decoded = source::decode(*raw);
   if (!decoded)
     throw std::runtime_error(decoded.error().message());
   tick_ = std::move(*decoded);
+  // As the model does.
+  for (const model::FullSample& sample : tick_.sockets)
+    shown_.insert_or_assign(sample.cookie, sample);
+  for (const model::StillSample& still : tick_.still) {
+    tick_.sockets.push_back(shown_.at(still.cookie));
+    tick_.sockets.back().time = still.time;
+  }
   return tick_;
 }
 

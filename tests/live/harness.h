@@ -119,6 +119,7 @@ class Kernel {
   const model::Tick& take(bool everything);
   std::unique_ptr<source::live::LiveSource> source_;
   model::Tick tick_;
+  std::map<std::uint64_t, model::FullSample> shown_;
 };
 
 // Until `condition` holds or the one generous deadline is over; false then. Looks 20 times a second.

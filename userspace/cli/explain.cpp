@@ -208,7 +208,7 @@ int run_explain(const Options& options)
   std::optional<model::ProcessSample> last;  // of the suspect, once it is known
   bool exited = false;
   const auto look = [&](bool everything) -> Result<void> {
-    auto raw = source.tick(everything, everything);
+    auto raw = source.tick(source::live::LiveSource::Look::All, everything);
     auto tick = raw ? source::decode(*raw) : tl::make_unexpected(raw.error());
     if (!tick)
       return tl::make_unexpected(tick.error());
@@ -220,8 +220,9 @@ int run_explain(const Options& options)
       else
         last = *found;
     }
-    model.apply(*tick);
-    for (const model::SocketSample& sample : tick->sockets)
+    const std::vector<model::FullSample> sockets = tick->sockets;
+    model.apply(std::move(*tick));
+    for (const model::SocketSample& sample : sockets)
       seen.insert_or_assign(sample.cookie, detect::socket_ref(model, sample));
     return {};
   };

@@ -33,7 +33,7 @@ int run_replay(const Options& options)
       if (!session.started(first ? first->wall_time : WallTime{}))
         return session.output_ended();
     }
-    if (!session.tick(**raw))
+    if (!session.tick(std::move(**raw)))
       return session.output_ended();
   }
   if (reader.truncated())

@@ -28,7 +28,7 @@ Session::Session(const Options& options, model::Observer observer, std::unique_p
 
 bool Session::started(WallTime time) { return !sink_ || sink_->started(observer_, time); }
 
-bool Session::tick(std::span<const std::byte> raw)
+bool Session::tick(source::RawTick raw)
 {
   auto decoded = source::decode(raw);
   if (!decoded) {
@@ -40,9 +40,12 @@ bool Session::tick(std::span<const std::byte> raw)
   if (ticks_ > 0 && epoch_before != 0 && decoded->epoch != epoch_before + 1)
     missing_ticks_ += seq_after(decoded->epoch, epoch_before) ? decoded->epoch - epoch_before - 1 : 1;
   ticks_++;
-  model_.apply(*decoded);
+  source::RawTick{}.swap(raw);  // as large as what was made of it
   if (metrics_ != nullptr)
-    metrics_->tick(*decoded, model_);
+    metrics_->records(*decoded);
+  model_.apply(std::move(*decoded));
+  if (metrics_ != nullptr)
+    metrics_->tick(model_);
   const std::vector<detect::Finding> findings = detector_.evaluate(model_);
   if (!observer_.replayed_from.empty())
     look_for_answer();
@@ -70,7 +73,7 @@ bool Session::say(const std::vector<detect::Finding>& findings)
 // Blind and quiet must differ. Each loss is said when it happens, not per record.
 bool Session::say_degraded()
 {
-  const model::Tick& facts = model_.last_tick_facts();
+  const model::TickFacts& facts = model_.last_tick_facts();
   std::vector<std::string> messages;
   model::Losses fresh = facts.lost;
   fresh.ring_full -= lost_said_.ring_full;
@@ -140,7 +143,7 @@ bool Session::degraded(const std::string& message)
 bool Session::stop(const std::string& reason)
 {
   const bool reader_is_there = say(detector_.finish(model_));
-  const model::Tick& facts = model_.last_tick_facts();
+  const model::TickFacts& facts = model_.last_tick_facts();
   output::Summary summary;
   summary.time = facts.wall_time;
   summary.observed = model_.now() - model_.started();

@@ -13,6 +13,7 @@
 #include "model/model.h"
 #include "output/metrics.h"
 #include "output/sink.h"
+#include "source/decode.h"
 
 namespace laggard::cli {
 
@@ -25,7 +26,7 @@ class Session {
   // What is said and seen from now on is also counted there; not owned.
   void count_in(output::Metrics* metrics) { metrics_ = metrics; }
   // False: the reader of our output has left.
-  bool tick(std::span<const std::byte> raw);
+  bool tick(source::RawTick raw);
   bool stop(const std::string& reason);
   // Says why something could not be looked at, whatever was found: "nothing found" would be a lie from now on.
   void cannot_see(const std::string& why) { error_ = why; }

@@ -49,7 +49,7 @@ int run_snapshot(const Options& options)
     std::fprintf(stderr, "laggard: cannot observe: %s\n", source.error().message().c_str());
     return kCannotObserve;
   }
-  auto raw = (*source)->tick(true, options.everything);
+  auto raw = (*source)->tick(source::live::LiveSource::Look::All, options.everything);
   auto tick = raw ? source::decode(*raw) : tl::make_unexpected(raw.error());
   if (!tick) {
     std::fprintf(stderr, "laggard: cannot observe: %s\n", tick.error().message().c_str());

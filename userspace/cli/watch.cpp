@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <fmt/format.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -10,6 +11,7 @@
 #include "cli/live_loop.h"
 #include "cli/service_manager.h"
 #include "cli/session.h"
+#include "identify/clock.h"
 #include "output/escape.h"
 #include "output/metrics_publisher.h"
 #include "source/recording.h"
@@ -59,6 +61,35 @@ bool tell_of_pairs(const Options& options, LiveSetup& setup, Session& session)
   return goes_on;
 }
 
+// What the kernel's types took while the programs were loaded, and what an incident took once it is over.
+class Memory {
+ public:
+  Memory()
+  {
+    // Large blocks are given back as they are freed; by itself glibc would raise the limit to the largest that it has seen.
+    ::mallopt(M_MMAP_THRESHOLD, kLargeBlock);
+    ::malloc_trim(0);
+  }
+  void ticked(std::size_t sockets)
+  {
+    most_ = std::max(most_, sockets);
+    if (most_ >= kWorthIt && sockets < most_ / 2) {
+      most_ = sockets;
+      again_ = kTicksUntilCalm;
+    }
+    // More than once: some is in use until the next sweep.
+    if (again_ > 0 && again_-- % kTicksBetween == 0)
+      ::malloc_trim(0);
+  }
+
+ private:
+  static constexpr int kLargeBlock = 4 << 20;
+  static constexpr std::size_t kWorthIt = 2000;
+  static constexpr int kTicksUntilCalm = 24, kTicksBetween = 4;
+  std::size_t most_ = 0;
+  int again_ = 0;
+};
+
 void attribute(const Options& options, std::span<const detect::Suspect> suspects, source::live::LiveSource& source)
 {
   for (const detect::Suspect& suspect : suspects) {
@@ -82,8 +113,10 @@ int observe(const Options& options, LiveSetup& setup, const StopSignals& signals
   if (!session.started(wall_now()))
     return session.output_ended();
   std::string trouble;
+  using Look = source::live::LiveSource::Look;
+  Memory memory;
   auto ended = run_live_loop(options, *setup.source, signals, [&]() -> Result<bool> {
-    auto raw = setup.source->tick(session.wants_holders());
+    auto raw = setup.source->tick(session.wants_holders() ? Look::Holders : Look::Due);
     if (!raw)
       return tl::make_unexpected(raw.error());
     if (recording != nullptr)
@@ -91,8 +124,12 @@ int observe(const Options& options, LiveSetup& setup, const StopSignals& signals
         trouble = written.error().message();
         return false;
       }
-    const bool goes_on = session.tick(*raw) && tell_of_pairs(options, setup, session) && tell_of_missing(setup, session);
+    const Duration before = identify::thread_cpu();
+    const bool understood = session.tick(std::move(*raw));
+    setup.source->charge(identify::thread_cpu() - before);
+    const bool goes_on = understood && tell_of_pairs(options, setup, session) && tell_of_missing(setup, session);
     attribute(options, session.suspects(), *setup.source);
+    memory.ticked(session.sockets_tracked());
     if (ticked)
       ticked();
     return goes_on;

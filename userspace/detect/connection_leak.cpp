@@ -42,7 +42,7 @@ Duration span_of(const PoolKey& key, Duration idle)
 }
 
 // Where --max-cpu lets us look less often than that, three intervals between looks stand for the thirds.
-bool rises_in_each_third(const std::vector<PoolLook>& looks, Duration span)
+bool rises_in_each_third(std::span<const PoolLook> looks, Duration span)
 {
   const PoolLook* later = &looks.back();
   int thirds = 0;
@@ -57,7 +57,7 @@ bool rises_in_each_third(const std::vector<PoolLook>& looks, Duration span)
   return thirds == 3;
 }
 
-std::uint32_t left_within(const std::vector<PoolLook>& looks, Duration span)
+std::uint32_t left_within(std::span<const PoolLook> looks, Duration span)
 {
   auto first = looks.rbegin();
   while (first != looks.rend() && looks.back().time - first->time < span)

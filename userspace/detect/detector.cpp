@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <span>
 
+#include "base/units.h"
+
 namespace laggard::detect {
 namespace {
 
@@ -15,6 +17,7 @@ constexpr Duration kHoldersFresh = std::chrono::seconds(5);
 constexpr Duration kHoldersPatience = std::chrono::seconds(3);
 constexpr Duration kFirstPause = std::chrono::seconds(10);
 constexpr Duration kLongestPause = std::chrono::hours(1);
+constexpr int kPictures = 16;
 
 std::uint64_t member_of(const Verdict& verdict)
 {
@@ -45,7 +48,7 @@ struct Member {
   std::uint32_t netns() const { return pooled != nullptr ? pooled->sample.netns : connection->latest().netns; }
   std::span<const model::ProcessId> holders() const
   {
-    return pooled != nullptr ? pooled->holders() : std::span<const model::ProcessId>(connection->holders());
+    return pooled != nullptr ? pooled->holders() : connection->holders();
   }
   MonoTime holders_checked() const { return pooled != nullptr ? pooled->holders_checked : connection->holders_checked(); }
   // A pool's record is too small for it: the process's is as good.
@@ -106,19 +109,23 @@ bool Detector::passes(const model::Model& model, const Verdict& verdict) const
 Context Detector::context_of(const model::Model& model) const
 {
   return {model, options_.thresholds,
-          [this](Kind kind, std::uint64_t member) { return open_members_.contains({kind, member}); },
-          [this](Kind kind) {
-            const auto first = open_members_.lower_bound({kind, 0});
-            return first != open_members_.end() && first->first == kind;
-          }};
+          [this](Kind kind, std::uint64_t member) {
+            const auto found = open_members_.find(kind);
+            return found != open_members_.end() && std::ranges::binary_search(found->second, member);
+          },
+          [this](Kind kind) { return open_members_.contains(kind); }};
 }
 
 std::vector<Verdict> Detector::collect(const model::Model& model)
 {
   const Context context = context_of(model);
   std::vector<Verdict> verdicts;
+  verdicts.reserve(verdicts_before_ + verdicts_before_ / 8);
   for (const Rule& rule : rules())
-    rule.judge(context, verdicts);
+    if (model.has_looked_at_all() || !is_about_sockets(rule.kind))
+      rule.judge(context, verdicts);
+  if (model.has_looked_at_all())
+    verdicts_before_ = verdicts.size();
   std::erase_if(verdicts, [&](const Verdict& verdict) { return !passes(model, verdict); });
 
   list_suspects(model.now(), verdicts);
@@ -147,16 +154,20 @@ bool Detector::holders_verified(const model::Model& model, const Verdict& verdic
   const Member member = find_member(model, verdict);
   if (!member)
     return true;  // about a process: nothing to hold
-  return known(member.holders_checked()) && model.now() - member.holders_checked() <= kHoldersFresh;
+  // Where sweeps are dear, walks over holders are, too.
+  const Duration fresh = std::max(kHoldersFresh, model.last_tick_facts().sweep_period * 2);
+  return known(member.holders_checked()) && model.now() - member.holders_checked() <= fresh;
 }
 
-std::vector<Finding> Detector::evaluate(const model::Model& model)
+Groups Detector::group(const model::Model& model)
 {
   const MonoTime now = model.now();
-  std::map<Subject, std::vector<Verdict>> groups;
+  const Context context = context_of(model);
+  Groups groups;
+  std::set<Subject> ripening;
   wants_holders_ = false;
   for (Verdict& verdict : collect(model)) {
-    const bool open = open_members_.contains({verdict.subject.kind, member_of(verdict)});
+    const bool open = context.is_open(verdict.subject.kind, member_of(verdict));
     // Ticks come some microseconds early or late: what ripens right after one need not wait for the next.
     const bool ripe = open || verdict.ripe <= now + model.interval() / 20;
     const bool verified = holders_verified(model, verdict);
@@ -169,14 +180,25 @@ std::vector<Finding> Detector::evaluate(const model::Model& model)
       continue;
     if (ripe)
       groups[verdict.subject].push_back(std::move(verdict));
+    else if (now - verdict.since >= verdict.ripe - now)
+      ripening.insert(verdict.subject);
   }
+  collapse(model, ripening, [this](const Subject& whole) { return open_.contains(whole); }, groups);
+  for (auto& [subject, members] : groups)
+    std::ranges::partial_sort(members, members.begin() + static_cast<std::ptrdiff_t>(std::min(members.size(), kMaxExamples)),
+                              [](const Verdict& a, const Verdict& b) {
+                                return a.weight != b.weight ? a.weight > b.weight : a.cookie < b.cookie;
+                              });
+  return groups;
+}
 
+std::vector<Finding> Detector::evaluate(const model::Model& model)
+{
+  const MonoTime now = model.now();
+  const Groups groups = group(model);
   std::vector<Finding> findings;
   std::map<Subject, MonoTime> unverified;
-  for (auto& [subject, members] : groups) {
-    std::ranges::sort(members, [](const Verdict& a, const Verdict& b) {
-      return a.weight != b.weight ? a.weight > b.weight : a.cookie < b.cookie;
-    });
+  for (const auto& [subject, members] : groups) {
     auto open = open_.find(subject);
     if (open == open_.end()) {
       if (!holders_verified(model, members.front())) {
@@ -196,15 +218,19 @@ std::vector<Finding> Detector::evaluate(const model::Model& model)
       fresh.since_is_lower_bound = oldest->since_is_lower_bound;
       fresh.lost_at_start = model.last_tick_facts().lost.total();
       fresh.next_pause = kFirstPause;
+      fresh.opened = now;
       open = open_.emplace(subject, std::move(fresh)).first;
       counts_.opened++;
       findings.push_back(make(model, open->second, members, Phase::Opened));
     } else if (worth_saying(open->second, members, now)) {
       findings.push_back(make(model, open->second, members, Phase::Updated));
     } else {
-      open->second.last = picture(model, open->second, members);  // what the line that resolves it will tell
-      for (const Verdict& verdict : members)
-        open->second.members.insert(member_of(verdict));
+      remember_members(open->second, members);
+      // What the line that resolves it will tell: as old as a sixteenth of its life, for most of what is open stays as it is.
+      if (now - open->second.pictured >= (now - open->second.opened) / kPictures) {
+        open->second.last = picture(model, open->second, members);
+        open->second.pictured = now;
+      }
     }
     open->second.last_true = now;
     (open->second.severity == Severity::Critical ? counts_.any_critical : counts_.any_warning) = true;
@@ -213,25 +239,77 @@ std::vector<Finding> Detector::evaluate(const model::Model& model)
 
   for (auto it = open_.begin(); it != open_.end();) {
     Open& open = it->second;
-    // A member that does not exist any more cannot come back; one that only recovered gets a period of grace.
-    std::erase_if(open.members, [&](std::uint64_t member) { return model.was_destroyed(member); });
-    const bool ended = open.last_true != now && (open.members.empty() || now - open.last_true >= grace_of(model) ||
-                                                 has_exited(model, it->first.process));
-    if (!ended) {
+    if (const Open* whole = open.last_true != now ? regrouped_in(model, it->first, groups) : nullptr) {
+      findings.push_back(resolve(model, open, Resolution::Regrouped));
+      findings.back().symptom_of = whole->id;
+    } else if (has_ended(model, it->first, open)) {
+      findings.push_back(resolve(model, open, reason_of(model, it->first, open)));
+    } else {
       ++it;
       continue;
     }
-    findings.push_back(resolve(model, open, reason_of(model, it->first, open)));
     it = open_.erase(it);
   }
 
   link(model, findings);
   open_members_.clear();
-  for (const auto& [subject, open] : open_)
-    for (std::uint64_t member : open.members)
-      open_members_.insert({subject.kind, member});
+  for (const auto& [subject, open] : open_) {
+    std::vector<std::uint64_t>& all = open_members_[subject.kind];
+    all.insert(all.end(), open.members.begin(), open.members.end());
+  }
+  for (auto& [kind, members] : open_members_)
+    std::ranges::sort(members);
   counts_.open = open_.size();
   return findings;
+}
+
+const Detector::Open* Detector::regrouped_in(const model::Model& model, const Subject& subject, const Groups& groups) const
+{
+  const auto find = [&](const Subject& other) -> const Open* {
+    const auto open = open_.find(other);
+    return groups.contains(other) && open != open_.end() ? &open->second : nullptr;
+  };
+  if (const Open* whole = find(all_of_process(subject)); whole != nullptr && !subject.is_whole)
+    return whole;
+  if (const Open* whole = find(all_of_program(model, subject)); whole != nullptr && subject.program == 0)
+    return whole;
+  if (!subject.is_whole)
+    return nullptr;
+  for (const auto& [part, members] : groups)
+    if (part != subject && (all_of_process(part) == subject || all_of_program(model, part) == subject))
+      if (const Open* open = find(part))
+        return open;
+  return nullptr;
+}
+
+bool Detector::has_ended(const model::Model& model, const Subject& subject, Open& open) const
+{
+  // A member that does not exist any more cannot come back; one that only recovered gets a period of grace.
+  if (model.any_destroyed())
+    std::erase_if(open.members, [&](std::uint64_t member) { return model.was_destroyed(member); });
+  if (open.last_true == model.now())
+    return false;
+  if (open.members.empty() || has_exited(model, subject.process))
+    return true;
+  // Not judged at this tick.
+  if (is_about_sockets(subject.kind) && !model.has_looked_at_all())
+    return false;
+  return model.now() - open.last_true >= std::max(grace_of(model), model.last_tick_facts().sweep_period * 3 / 2);
+}
+
+void Detector::remember_members(Open& open, const std::vector<Verdict>& members)
+{
+  for (const Verdict& verdict : members) {
+    open.members.push_back(member_of(verdict));
+    open.processes.push_back(verdict.subject.process);
+  }
+  const auto make_set = [](auto& all) {
+    std::ranges::sort(all);
+    all.erase(std::unique(all.begin(), all.end()), all.end());
+    all.shrink_to_fit();
+  };
+  make_set(open.members);
+  make_set(open.processes);
 }
 
 std::vector<Finding> Detector::finish(const model::Model& model)
@@ -306,9 +384,50 @@ Finding Detector::picture(const model::Model& model, const Open& open, const std
   }
   finding.quality.lost_records = model.last_tick_facts().lost.total() - open.lost_at_start;
   finding.process.workload = model.workload_of(id, finding.socket ? finding.socket->cgroup_id : 0);
+  // Why it is looked at late.
+  if (const Duration period = model.last_tick_facts().sweep_period; is_about_sockets(finding.kind) && period > model.interval() * 2)
+    finding.quality.missing.push_back(fmt::format("what happens between two looks {} apart (--max-cpu)", format_duration(period)));
   rule_of(finding.kind).describe(context, members, finding);
   describe_change(open, model.now(), finding);
+  describe_whole(model, members, finding);
   return finding;
+}
+
+// Of many subjects in one: how many processes and endpoints they are. What the rule said is about the worst of them.
+void Detector::describe_whole(const model::Model& model, const std::vector<Verdict>& members, Finding& finding)
+{
+  std::set<model::ProcessId> processes;
+  std::set<model::Endpoint> endpoints;
+  std::set<Subject> subjects;
+  const Subject* before = nullptr;
+  for (const Verdict& verdict : members) {
+    if (before != nullptr && verdict.subject == *before)
+      continue;
+    before = &verdict.subject;
+    processes.insert(verdict.subject.process);
+    endpoints.insert(verdict.subject.endpoint);
+    subjects.insert(verdict.subject);
+  }
+  finding.is_whole = subjects.size() > 1;
+  if (!finding.is_whole)
+    return;
+  finding.processes = processes.size();
+  finding.endpoints = endpoints.size();
+  finding.is_group = true;
+  if (processes.size() > 1)
+    for (const Verdict& verdict : std::span(members).first(std::min(members.size(), kMaxExamples))) {
+      const model::Process* process = model.find(verdict.subject.process);
+      finding.example_processes.push_back(fmt::format("{}[{}]", process != nullptr ? process->latest().comm : std::string("?"),
+                                                      verdict.subject.process.tgid));
+    }
+  const auto counted = [](std::size_t count, const char* one) { return fmt::format("{} {}{}", count, one, count == 1 ? "" : one[std::char_traits<char>::length(one) - 1] == 's' ? "es" : "s"); };
+  std::string what = processes.size() > 1 ? counted(processes.size(), "process") + " alike" : std::string{};
+  if (endpoints.size() > 1)
+    what += (what.empty() ? "" : ", ") + counted(endpoints.size(), "endpoint");
+  if (what.empty())
+    what = counted(subjects.size(), "subject");
+  finding.message = fmt::format("{}; the worst: {}", what, finding.message);
+  finding.details.insert(finding.details.begin(), what + "; the worst of them:");
 }
 
 Finding Detector::make(const model::Model& model, Open& open, const std::vector<Verdict>& members, Phase phase)
@@ -323,9 +442,10 @@ Finding Detector::make(const model::Model& model, Open& open, const std::vector<
   open.said_count = members.size();
   open.said_weight = members.front().weight;
   open.members.clear();
-  for (const Verdict& verdict : members)
-    open.members.insert(member_of(verdict));
+  open.processes.clear();
+  remember_members(open, members);
   open.last = finding;
+  open.pictured = model.now();
   return finding;
 }
 
@@ -334,7 +454,7 @@ void Detector::link(const model::Model& model, std::vector<Finding>& findings)
   std::vector<OpenFinding> open_findings;
   std::map<std::uint64_t, Open*> by_id;
   for (auto& [subject, open] : open_) {
-    open_findings.push_back({&subject, open.id, &open.members});
+    open_findings.push_back({&subject, open.id, open.members, open.processes});
     by_id[open.id] = &open;
   }
   const std::map<std::uint64_t, Links> linked = link_incidents(model, open_findings);

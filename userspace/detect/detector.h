@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "detect/groups.h"
 #include "detect/incidents.h"
 #include "detect/rule.h"
 
@@ -70,7 +71,9 @@ class Detector {
     Severity severity = Severity::Warning;
     MonoTime since;
     bool since_is_lower_bound = false;
-    std::set<std::uint64_t> members;
+    std::vector<std::uint64_t> members;         // sorted
+    std::vector<model::ProcessId> processes;    // sorted
+    MonoTime opened;
     MonoTime last_true;
     MonoTime last_said;
     Duration next_pause{};
@@ -78,15 +81,24 @@ class Detector {
     double said_weight = 0;
     std::uint64_t lost_at_start = 0;
     Links links;   // as last said
-    Finding last;  // for its resolution
+    Finding last;  // for its resolution, as of
+    MonoTime pictured;
   };
 
   Context context_of(const model::Model& model) const;
   std::vector<Verdict> collect(const model::Model& model);
+  // The verdicts of this tick that are findings.
+  Groups group(const model::Model& model);
+  // Beside those since it was last said.
+  static void remember_members(Open& open, const std::vector<Verdict>& members);
+  bool has_ended(const model::Model& model, const Subject& subject, Open& open) const;
+  // The open finding that another one goes on in, by its subject.
+  const Open* regrouped_in(const model::Model& model, const Subject& subject, const Groups& groups) const;
   void list_suspects(MonoTime now, std::span<const Verdict> verdicts);
   bool passes(const model::Model& model, const Verdict& verdict) const;
   bool holders_verified(const model::Model& model, const Verdict& verdict) const;
   Finding picture(const model::Model& model, const Open& open, const std::vector<Verdict>& members) const;
+  static void describe_whole(const model::Model& model, const std::vector<Verdict>& members, Finding& finding);
   static void describe_change(const Open& open, MonoTime now, Finding& finding);
   Finding make(const model::Model& model, Open& open, const std::vector<Verdict>& members, Phase phase);
   Finding resolve(const model::Model& model, Open& open, Resolution resolution);
@@ -98,8 +110,9 @@ class Detector {
   DetectorOptions options_;
   std::map<Subject, Open> open_;
   std::map<Subject, MonoTime> unverified_since_;
-  std::set<std::pair<Kind, std::uint64_t>> open_members_;
+  std::map<Kind, std::vector<std::uint64_t>> open_members_;  // sorted
   bool wants_holders_ = false;
+  std::size_t verdicts_before_ = 0;
   std::vector<Suspect> suspects_;
   Counts counts_;
 };

@@ -46,6 +46,7 @@ std::string_view to_string(Resolution resolution)
     case Resolution::Subsided: return "subsided";
     case Resolution::ObserverStopped: return "observer_stopped";
     case Resolution::LostSight: return "lost_sight";
+    case Resolution::Regrouped: return "regrouped";
   }
   return "unknown";
 }

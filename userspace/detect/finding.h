@@ -38,7 +38,7 @@ enum class Kind : std::uint8_t {
 
 enum class Severity : std::uint8_t { Warning, Critical };
 enum class Phase : std::uint8_t { Opened, Updated, Resolved };
-enum class Resolution : std::uint8_t { Drained, Closed, ProcessExited, Subsided, ObserverStopped, LostSight };
+enum class Resolution : std::uint8_t { Drained, Closed, ProcessExited, Subsided, ObserverStopped, LostSight, Regrouped };
 
 std::string_view to_string(Kind kind);              // "slow-reader"
 std::string title(Kind kind);                       // "SLOW READER"
@@ -103,7 +103,11 @@ struct Finding {
   std::optional<SocketRef> socket;
   std::uint64_t count = 1;              // members of the group
   bool is_group = false;
+  bool is_whole = false;                // of many alike: several subjects in one (groups.h)
+  std::uint64_t processes = 1;          // of a whole
+  std::uint64_t endpoints = 1;
   std::vector<model::Tuple> examples;   // worst first, at most 5; groups, and of memory those that it came with
+  std::vector<std::string> example_processes;  // beside examples, of a whole of several processes: "worker[4121]"
 
   // The incident that this finding is part of (detect/incidents.h): ids of findings that are open now.
   std::optional<std::uint64_t> symptom_of;    // its cause

@@ -18,6 +18,7 @@
 #include <optional>
 #include <set>
 #include <span>
+#include <vector>
 
 #include "detect/rule.h"
 
@@ -26,7 +27,8 @@ namespace laggard::detect {
 struct OpenFinding {
   const Subject* subject = nullptr;
   std::uint64_t id = 0;
-  const std::set<std::uint64_t>* members = nullptr;  // cookies, process_member()
+  std::span<const std::uint64_t> members;        // cookies, process_member(); sorted
+  std::span<const model::ProcessId> processes;   // that it is about; sorted
 };
 
 struct Links {

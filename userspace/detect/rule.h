@@ -26,6 +26,8 @@ struct Subject {
   bool server_side = false;   // which end `endpoint` is: the local one of accepted connections, else the remote one
   model::Endpoint endpoint;   // empty for process subjects
   std::string pair;           // of unpaired-operations, else empty
+  bool is_whole = false;      // all of the kind of `process`, or of the processes that run `program` (groups.h); the rest is empty
+  std::uint64_t program = 0;
   auto operator<=>(const Subject&) const = default;
 };
 
@@ -69,6 +71,8 @@ struct Rule {
 };
 
 std::span<const Rule> rules();
+// Judged from all sockets, which are looked at as often as --max-cpu allows.
+bool is_about_sockets(Kind kind);
 const Rule& rule_of(Kind kind);
 
 // ---- what several rules share ----

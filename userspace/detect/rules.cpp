@@ -38,6 +38,17 @@ std::span<const Rule> rules()
   return kRules;
 }
 
+bool is_about_sockets(Kind kind)
+{
+  switch (kind) {
+    case Kind::UserSpaceBuffering:
+    case Kind::HeapGrowth:
+    case Kind::UnpairedOperations:
+    case Kind::ConnectionLeak: return false;  // idle ones: the pools have their own looks
+    default: return true;
+  }
+}
+
 const Rule& rule_of(Kind kind)
 {
   const auto found = std::ranges::find(rules(), kind, &Rule::kind);
@@ -57,6 +68,8 @@ std::uint32_t subject_tag(const Subject& subject)
   mix(subject.endpoint.address.bytes);
   mix(subject.endpoint.port);
   hash = model::hash_bytes(subject.pair.data(), subject.pair.size(), hash);
+  if (subject.is_whole)
+    mix(subject.program);
   return static_cast<std::uint32_t>(hash ^ hash >> 32);
 }
 
@@ -84,7 +97,9 @@ Subject connection_subject(Kind kind, const model::Model& model, const model::Co
           .transport = sample.transport,
           .server_side = server,
           .endpoint = server ? sample.tuple.local : sample.tuple.peer,
-          .pair = {}};
+          .pair = {},
+          .is_whole = false,
+          .program = 0};
 }
 
 Lag lag_of(const model::Model& model, const model::Connection& connection)

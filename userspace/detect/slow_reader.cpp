@@ -56,28 +56,24 @@ Look look_at(const Context& context, const model::Connection& connection)
   look.lag = lag_of(context.model, connection);
   if (history.empty())
     return look;
-  const model::SocketSample& first = history.front();
-  const model::SocketSample& last = history.back();
-  std::vector<double> lags = connection.lags_in_history();
-  if (const model::Connection* sender = context.model.peer_of(connection))
-    for (std::size_t i = 0; i < lags.size(); i++)
-      lags[i] += seconds(sender->send_lag_at(history[i].time));
-  look.median_lag_seconds = model::median(std::move(lags));
-  std::vector<double> unread;
-  look.min_unread_bytes = last.unread_bytes;
-  for (const model::SocketSample& sample : history) {
-    unread.push_back(sample.unread_bytes);
-    look.min_unread_bytes = std::min({look.min_unread_bytes, sample.unread_bytes,
-                                      sample.min_unread_bytes.value_or(sample.unread_bytes)});
-    look.max_unread_bytes = std::max({look.max_unread_bytes, sample.unread_bytes, sample.max_unread_bytes});
+  std::vector<double> lags, unread;
+  look.min_unread_bytes = history.back().unread_bytes;
+  const model::Connection* sender = context.model.peer_of(connection);
+  for (const model::QueueLook& one : history) {
+    lags.push_back(static_cast<double>(one.lag_seconds) + (sender != nullptr ? seconds(sender->send_lag_at(one.time)) : 0));
+    unread.push_back(one.unread_bytes);
+    look.min_unread_bytes = std::min(look.min_unread_bytes, one.least_bytes);
+    look.max_unread_bytes = std::max(look.max_unread_bytes, one.most_bytes);
   }
+  look.median_lag_seconds = model::median(std::move(lags));
   look.typical_unread_bytes = model::median(std::move(unread));
-  look.reads = model::read_sizes_between(first, last);
-  look.span_seconds = seconds(last.time - first.time);
-  look.consumed_bytes = last.copied_seq - first.copied_seq;
-  look.arrived_bytes = last.rcv_nxt - first.rcv_nxt;
+  const model::ReadSpan reads = connection.reads_in_history();
+  look.reads = model::read_sizes_between(reads.before, reads.after);
+  look.span_seconds = seconds(reads.span);
+  look.consumed_bytes = reads.consumed_bytes;
+  look.arrived_bytes = reads.arrived_bytes;
   if (look.reads.reads > 0)
-    look.closed_share = static_cast<double>(last.closed_window_reads - first.closed_window_reads) /
+    look.closed_share = static_cast<double>(reads.after.closed_window_reads - reads.before.closed_window_reads) /
                         static_cast<double>(look.reads.reads);
   return look;
 }
@@ -106,7 +102,7 @@ bool gets_worse(const Context& context, const model::Connection& connection, con
 {
   // Behind a shut window no more can wait than does: what looks like growth is where in its saw-tooth the queue was met.
   const bool has_room = look.closed_share < 0.5;
-  const std::span looks{connection.lateness().looks()};
+  const std::span<const model::Lateness::Look> looks = connection.lateness().looks();
   // Less than that is the filling of two buffers.
   const std::size_t third = looks.size() / 3;
   if (third >= 2 && looks.back().time - looks.front().time >= context.thresholds.late_window * 2 / 3) {

@@ -20,6 +20,7 @@ inline Duration clock_now(clockid_t clock)
 }
 
 inline MonoTime monotonic_now() { return MonoTime{clock_now(CLOCK_MONOTONIC)}; }
+inline Duration process_cpu() { return clock_now(CLOCK_PROCESS_CPUTIME_ID); }
 inline Duration thread_cpu() { return clock_now(CLOCK_THREAD_CPUTIME_ID); }
 
 }  // namespace laggard::identify

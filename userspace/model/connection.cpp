@@ -3,8 +3,6 @@
 
 #include <algorithm>
 
-#include "model/history.h"
-
 namespace laggard::model {
 namespace {
 
@@ -27,7 +25,7 @@ bool Connection::proves_emptiness(const SocketSample& sample) const
   return (was_empty || sample.unread_bytes == 0) && !window_closed;
 }
 
-void Connection::look(const SocketSample& sample, const ModelOptions& options)
+void Connection::look(const SocketSample& sample, const SizeHistogram* sizes, const ModelOptions& options)
 {
   const bool first_look = !known(first_seen_);
   if (first_look) {
@@ -39,8 +37,7 @@ void Connection::look(const SocketSample& sample, const ModelOptions& options)
   send_.observe(sample.time, sample.write_seq, sample.snd_una, {}, older);
 
   if (proves_emptiness(sample)) {
-    history_.clear();
-    lags_.clear();
+    forget_history();
     standing_since_ = {};
   }
   if (sample.min_unread_bytes == 0U)
@@ -48,25 +45,52 @@ void Connection::look(const SocketSample& sample, const ModelOptions& options)
   if (sample.unread_bytes > 0) {
     if (!known(standing_since_))
       standing_since_ = sample.time;
-    // The newest look is always there; the one before it goes if the two are closer than the window needs.
-    const std::size_t n = history_.size();
-    if (n >= 2 && history_[n - 1].time - history_[n - 2].time < options.window / kLooksPerWindow) {
-      history_.pop_back();
-      lags_.pop_back();
-    }
-    history_.push_back(sample);
-    lags_.push_back(seconds(receive_.lag(sample.time)));
-    while (history_.size() > 2 && history_[1].time <= sample.time - options.window) {
-      history_.pop_front();
-      lags_.pop_front();
-    }
+    history_.add({.time = sample.time,
+                  .lag_seconds = static_cast<float>(seconds(receive_.lag(sample.time))),
+                  .unread_bytes = sample.unread_bytes,
+                  .least_bytes = std::min(sample.unread_bytes, sample.min_unread_bytes.value_or(sample.unread_bytes)),
+                  .most_bytes = std::max(sample.unread_bytes, sample.max_unread_bytes),
+                  .rcv_nxt = sample.rcv_nxt,
+                  .copied_seq = sample.copied_seq},
+                 options.window);
+    if (sizes != nullptr && sample.transport == Transport::Tcp)
+      look_at_reads(sample, *sizes, options);
   }
 
   if (sample.time - marks_[1].time >= options.memory_window / 2) {
     marks_[0] = marks_[1];
     marks_[1] = {sample.time, sample.read_bytes, sample.drops};
   }
+  if (owner_alone_ && sample.owner != latest_.owner) {
+    holders_ = {latest_.owner};
+    owner_alone_ = false;
+  }
   latest_ = sample;
+}
+
+void Connection::forget_history()
+{
+  history_.clear();
+  std::vector<ReadMark>{}.swap(read_marks_);
+}
+
+void Connection::look_at_reads(const SocketSample& sample, const SizeHistogram& sizes, const ModelOptions& options)
+{
+  const ReadMark now{sample.time, sample.rcv_nxt, sample.copied_seq,
+                     {sample.reads, sample.read_bytes, sample.closed_window_reads, sample.run_reads, sample.run_bytes, sizes}};
+  if (read_marks_.size() == 3 && now.time - read_marks_[1].time >= options.window)
+    read_marks_.erase(read_marks_.begin());
+  // Most that stand are not read at all, and have one mark.
+  if (read_marks_.size() >= 2 && read_marks_.front().counts.reads == now.counts.reads)
+    read_marks_.resize(1);
+  if (read_marks_.empty() || (read_marks_.size() == 1 && read_marks_.front().counts.reads != now.counts.reads))
+    read_marks_.push_back(now);
+  else if (read_marks_.size() == 2 && read_marks_.back().time - read_marks_.front().time >= options.window)
+    read_marks_.push_back(now);
+  else if (read_marks_.size() > 1)
+    read_marks_.back() = now;
+  else
+    read_marks_.front() = now;
 }
 
 void Connection::observe_receive(const SocketSample& sample, const ModelOptions& options)
@@ -76,18 +100,21 @@ void Connection::observe_receive(const SocketSample& sample, const ModelOptions&
     step.oldest_before = waiting_since_;
   const MonoTime oldest_before = receive_.oldest();
   const bool consumed = known(latest_.time) && sample.copied_seq != latest_.copied_seq;
-  // The announcement of an epoch's first read tells of the reads before it, so until then nothing was taken. Else there were
-  // reads that nobody told of one by one, or splice, which leaves no time: what waited may have been taken at once.
-  if (consumed)
-    step.consumed = sample.first_read ? step.end : step.begin;
+  // What waited was taken by the first read of the epoch where that came after the last look. The announcement of an epoch's first
+  // read tells of the reads before it: where there was none until then. Else there were reads that nobody told of one by one, or
+  // splice, which leaves no time: what waited may have been taken at once.
+  const bool told = known(sample.first_read_at);
+  if (consumed && told && sample.first_read_at > step.begin)
+    step.consumed = std::min(sample.first_read_at, step.end);
+  else if (consumed)
+    step.consumed = sample.first_read && (!told || sample.last_read <= step.begin) ? step.end : step.begin;
 
   receive_.observe(sample.time, sample.rcv_nxt, sample.copied_seq, sample.last_arrival, sample.older_than_observer);
   // In an accept queue it was the backlog that waited.
   if (latest_.unaccepted && !sample.unaccepted) {
     receive_.restart(sample.time);
     standing_since_ = {};
-    history_.clear();
-    lags_.clear();
+    forget_history();
   }
   // More came after a leftover: the reader is asked for since then.
   if (!consumed && latest_.is_leftover() && !sample.is_leftover())
@@ -105,10 +132,21 @@ void Connection::observe_receive(const SocketSample& sample, const ModelOptions&
     lateness_.observe(step, options.lag, options.late_window);
 }
 
-void Connection::observe(const SocketSample& sample, const ModelOptions& options)
+void Connection::observe(const FullSample& sample, const ModelOptions& options)
 {
-  look(sample, options);
+  look(sample, &sample.sizes, options);
   last_shown_ = sample.time;
+  absences_ = 0;
+}
+
+void Connection::observe_still(MonoTime now, const ModelOptions& options)
+{
+  SocketSample again = latest_;
+  again.time = now;
+  if (again.rwnd_limits)
+    again.rwnd_limited += now - latest_.time;
+  look(again, nullptr, options);
+  last_shown_ = now;
   absences_ = 0;
 }
 
@@ -118,7 +156,7 @@ void Connection::observe_absence(MonoTime now, const ModelOptions& options)
   drained.time = now;
   drained.copied_seq = drained.rcv_nxt;
   drained.unread_bytes = drained.rmem_bytes = drained.queued_packets = 0;
-  look(drained, options);
+  look(drained, nullptr, options);
   absences_++;
 }
 
@@ -132,38 +170,59 @@ bool Connection::outlives_absence(const ModelOptions& options) const
 
 void Connection::end_tick(const ModelOptions& options)
 {
-  if (latest_.time == last_look_.time)
+  if (latest_.time == ticked_)
     return;
-  const bool listener = latest_.is_listener();
-  if (!listener || latest_.ack_backlog == 0)
+  if (!latest_.is_listener() || latest_.ack_backlog == 0)
     backlog_since_ = {};
   else if (!known(backlog_since_))
     backlog_since_ = latest_.time;
-
-  const DropLook look{latest_.time, latest_.drops, latest_.rcv_nxt,
-                      listener && latest_.ack_backlog >= std::max(latest_.max_ack_backlog, 1U)};
-  if (latest_.transport == Transport::Udp && known(last_look_.time))
-    losses_.observe({last_look_.time, last_look_.drops, last_look_.arrived}, {look.time, look.drops, look.arrived},
-                    options.window / 2, options.drop_window);
-  if (latest_.transport == Transport::Udp || listener) {
-    // What was dropped before the first look may have been dropped years ago.
-    if (drop_history_.empty() && known(last_look_.time) && look.drops != last_look_.drops)
-      drop_history_.push_back(last_look_);
-    if (!drop_history_.empty())
-      remember(drop_history_, look, options.window, kDropLooks);
-    if (drop_history_.size() >= kDropLooks && drop_history_.front().drops == look.drops)
-      forget(drop_history_);
-  }
+  if (latest_.transport == Transport::Udp || latest_.is_listener())
+    look_at_losses(options);
 
   if (!send_.empty() && !known(sending_since_))
     sending_since_ = latest_.time;
   if (known(sending_since_))
-    remember(send_history_, {latest_.time, send_.lag(latest_.time), latest_.rwnd_limited}, options.window, 2);
+    send_history_.add({latest_.time, send_.lag(latest_.time), latest_.rwnd_limited}, options.window);
   if (std::ranges::all_of(send_history_, [](const SendLook& one) { return one.lag == Duration{}; }) && send_.empty()) {
-    forget(send_history_);
+    send_history_.clear();
     sending_since_ = {};
   }
-  last_look_ = look;
+  ticked_ = latest_.time;
+}
+
+void Connection::look_at_losses(const ModelOptions& options)
+{
+  const DropLook look{latest_.time, latest_.drops, latest_.rcv_nxt,
+                      latest_.is_listener() && latest_.ack_backlog >= std::max(latest_.max_ack_backlog, 1U)};
+  if (!losing_) {
+    losing_ = std::make_unique<Losing>();
+    losing_->last = look;
+    return;
+  }
+  auto& [last, history, losses] = *losing_;
+  if (latest_.transport == Transport::Udp)
+    losses.observe({last.time, last.drops, last.arrived}, {look.time, look.drops, look.arrived}, options.window / 2,
+                   options.drop_window);
+  // What was dropped before the first look may have been dropped years ago.
+  if (history.empty() && look.drops != last.drops)
+    history.add(last, options.window, kDropLooks);
+  if (!history.empty())
+    history.add(look, options.window, kDropLooks);
+  if (history.size() >= kDropLooks && history.front().drops == look.drops)
+    history.clear();
+  last = look;
+}
+
+const Looks<DropLook>& Connection::drop_history() const
+{
+  static const Looks<DropLook> kNone;
+  return losing_ ? losing_->history : kNone;
+}
+
+const LossHistory& Connection::losses() const
+{
+  static const LossHistory kNone;
+  return losing_ ? losing_->losses : kNone;
 }
 
 Duration Connection::send_lag_at(MonoTime when) const
@@ -182,9 +241,29 @@ int Connection::moves_in_history() const
   return moves;
 }
 
+ReadSpan Connection::reads_in_history() const
+{
+  const auto between = [](const auto& first, const auto& last) {
+    return ReadSpan{.span = last.time - first.time,
+                    .before = {},
+                    .after = {},
+                    .consumed_bytes = last.copied_seq - first.copied_seq,
+                    .arrived_bytes = last.rcv_nxt - first.rcv_nxt};
+  };
+  if (history_.empty())
+    return {};
+  if (read_marks_.size() < 2)
+    return between(history_.front(), history_.back());
+  ReadSpan reads = between(read_marks_.front(), read_marks_.back());
+  reads.before = read_marks_.front().counts;
+  reads.after = read_marks_.back().counts;
+  return reads;
+}
+
 void Connection::set_holders(std::vector<ProcessId> holders, bool first_reads, MonoTime when)
 {
-  holders_ = std::move(holders);
+  owner_alone_ = holders.size() == 1 && holders.front() == latest_.owner;
+  holders_ = owner_alone_ ? std::vector<ProcessId>{} : std::move(holders);
   first_holder_reads_ = first_reads;
   holders_checked_ = when;
 }

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
+#include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
+#include "model/history.h"
 #include "model/lateness.h"
 #include "model/losses.h"
 #include "model/stream_age.h"
@@ -22,6 +24,26 @@ struct ModelOptions {
   Duration memory_window = std::chrono::seconds(30); // the same for memory
   Duration idle = std::chrono::seconds(30);          // unused from then on; how far back pools are remembered: --idle
   std::size_t max_connections = 200'000;             // beyond it new ones are refused, and counted
+};
+
+// One look at a receive queue that was not empty.
+struct QueueLook {
+  MonoTime time;
+  float lag_seconds = 0;
+  std::uint32_t unread_bytes = 0;
+  std::uint32_t least_bytes = 0;  // since the look before, as far as reads tell
+  std::uint32_t most_bytes = 0;
+  std::uint32_t rcv_nxt = 0;
+  std::uint32_t copied_seq = 0;
+};
+
+// What was read while a queue stood, from one look to another: at most twice ModelOptions::window.
+struct ReadSpan {
+  Duration span{};
+  ReadCounts before;
+  ReadCounts after;
+  std::uint32_t consumed_bytes = 0;
+  std::uint32_t arrived_bytes = 0;
 };
 
 // One look at a socket that loses what arrives: a UDP socket, or a listener whose accept queue overflows.
@@ -42,7 +64,13 @@ struct SendLook {
 class Connection {
  public:
   // `sample` must not be older than the last one.
-  void observe(const SocketSample& sample, const ModelOptions& options);
+  void observe(const FullSample& sample, const ModelOptions& options);
+
+  // Nothing has changed.
+  void observe_still(MonoTime now, const ModelOptions& options);
+
+  // The tick of the model that showed it last.
+  std::uint32_t shown_in = 0;
 
   // A sweep did not show it, so it is not read, has lost nothing since it was shown, and its queue is empty.
   void observe_absence(MonoTime now, const ModelOptions& options);
@@ -60,25 +88,25 @@ class Connection {
   // had room was taken, and the rest waits at the peer (DESIGN 5.2).
   MonoTime standing_since() const { return standing_since_; }
   // Looks since standing_since or the window's start, whichever is later, and the last one before the window.
-  const std::deque<SocketSample>& history() const { return history_; }
+  const Looks<QueueLook>& history() const { return history_; }
   // How often the consumed position moved between two looks of `history`.
   int moves_in_history() const;
-  // The lag at each look of `history`, in seconds.
-  std::vector<double> lags_in_history() const { return {lags_.begin(), lags_.end()}; }
+  // TCP.
+  ReadSpan reads_in_history() const;
 
   // After the samples of a tick: several of one tick are one look.
   void end_tick(const ModelOptions& options);
 
   // Looks of the window, the last one before it, and at least the last five intervals. Empty where nothing was dropped lately:
   // most sockets never drop, and pay nothing.
-  const std::vector<DropLook>& drop_history() const { return drop_history_; }
+  const Looks<DropLook>& drop_history() const;
   // UDP: the same over ModelOptions::drop_window.
-  const LossHistory& losses() const { return losses_; }
+  const LossHistory& losses() const;
   // TCP, of what a process has: see there. What a read left behind does not count (SocketSample::is_leftover).
   const Lateness& lateness() const { return lateness_; }
   // Looks of the window and the last one before it, since `sending_since`, when bytes were first seen that the peer had not
   // taken. Empty where it took all of them for a window.
-  const std::vector<SendLook>& send_history() const { return send_history_; }
+  const Looks<SendLook>& send_history() const { return send_history_; }
   MonoTime sending_since() const { return sending_since_; }
   // How old the oldest byte was then that the peer had not taken, at least, as far back as send_history() goes.
   Duration send_lag_at(MonoTime when) const;
@@ -90,7 +118,10 @@ class Connection {
   std::uint64_t recent_drops() const { return latest_.drops - marks_[0].drops; }
 
   // All processes that hold the socket, as of the last walk; unknown time: never walked since we know the socket.
-  const std::vector<ProcessId>& holders() const { return holders_; }
+  std::span<const ProcessId> holders() const
+  {
+    return owner_alone_ ? std::span(&latest_.owner, 1) : std::span<const ProcessId>(holders_);
+  }
   MonoTime holders_checked() const { return holders_checked_; }
   // The first one has read at some walk: it did not just open or inherit the socket.
   bool first_holder_reads() const { return first_holder_reads_; }
@@ -105,32 +136,48 @@ class Connection {
     std::uint64_t read_bytes = 0;
     std::uint64_t drops = 0;
   };
-  void look(const SocketSample& sample, const ModelOptions& options);
+  struct ReadMark {
+    MonoTime time;
+    std::uint32_t rcv_nxt = 0;
+    std::uint32_t copied_seq = 0;
+    ReadCounts counts;
+  };
+  // Of sockets that can lose what arrives.
+  struct Losing {
+    DropLook last;
+    Looks<DropLook> history;
+    LossHistory losses;
+  };
+  void look(const SocketSample& sample, const SizeHistogram* sizes, const ModelOptions& options);
+  void look_at_reads(const SocketSample& sample, const SizeHistogram& sizes, const ModelOptions& options);
+  void look_at_losses(const ModelOptions& options);
   void observe_receive(const SocketSample& sample, const ModelOptions& options);
   bool proves_emptiness(const SocketSample& sample) const;
+  void forget_history();
 
+  // Many at once are stuck in an incident: what most of them do not need is not in here.
   SocketSample latest_;
   MonoTime first_seen_;
   MonoTime standing_since_;
-  std::uint32_t empty_epoch_ = 0;  // the epoch whose minimum of 0 was already taken into account
   StreamAge receive_;
   StreamAge send_;
-  std::deque<SocketSample> history_;
-  std::deque<double> lags_;  // seconds, beside history_
+  Looks<QueueLook> history_;
+  std::vector<ReadMark> read_marks_;  // of a queue that stands: the first, the next first once it is old enough, the newest
   std::array<Mark, 2> marks_{};
-  DropLook last_look_;
+  MonoTime ticked_;  // the sample that the latest end_tick() has met
   MonoTime last_shown_;
-  std::size_t absences_ = 0;  // since then
-  std::vector<DropLook> drop_history_;
-  LossHistory losses_;
+  std::unique_ptr<Losing> losing_;
   Lateness lateness_;
   MonoTime waiting_since_;  // of the oldest unread byte, as likely earlier as later
-  std::vector<SendLook> send_history_;
+  Looks<SendLook> send_history_;
   MonoTime sending_since_;
   MonoTime backlog_since_;
-  std::vector<ProcessId> holders_;
-  bool first_holder_reads_ = false;
+  std::vector<ProcessId> holders_;  // unless it is the owner alone
   MonoTime holders_checked_;
+  std::uint32_t absences_ = 0;     // since last_shown_
+  std::uint32_t empty_epoch_ = 0;  // the epoch whose minimum of 0 was already taken into account
+  bool first_holder_reads_ = false;
+  bool owner_alone_ = false;
 };
 
 }  // namespace laggard::model

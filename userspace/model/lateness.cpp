@@ -3,8 +3,6 @@
 
 #include <algorithm>
 
-#include "model/history.h"
-
 namespace laggard::model {
 namespace {
 
@@ -24,16 +22,14 @@ void Lateness::observe(const QueueStep& step, Duration lag, Duration window)
   if (looks_.empty()) {
     if (late == Duration{})
       return;
-    looks_.push_back({step.begin, {}, 0, step.unread_bytes, step.copied_seq});
+    looks_.add({step.begin, {}, 0, step.unread_bytes, step.copied_seq}, window);
   }
   const bool was_late = known(step.oldest_before) && changed - step.oldest_before >= lag;
   const bool is_late = known(step.oldest_after) && step.end - step.oldest_after >= lag;
   const Look& last = looks_.back();
-  remember(looks_,
-           {step.end, last.late + late, last.spells + (was_late && !is_late ? 1 : 0), step.unread_bytes, step.copied_seq},
-           window, 2);
+  looks_.add({step.end, last.late + late, last.spells + (was_late && !is_late ? 1 : 0), step.unread_bytes, step.copied_seq}, window);
   if (looks_.front().late == looks_.back().late)
-    forget(looks_);
+    looks_.clear();
 }
 
 double Lateness::share(MonoTime now, Duration window) const

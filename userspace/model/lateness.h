@@ -5,9 +5,8 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
-#include "base/time.h"
+#include "model/history.h"
 
 namespace laggard::model {
 
@@ -40,10 +39,10 @@ class Lateness {
   std::uint32_t spells() const { return looks_.empty() ? 0 : looks_.back().spells - looks_.front().spells; }
   // Looks of the window and the last one before it. Empty where the consumer was not late in it: most never are, and pay
   // nothing.
-  const std::vector<Look>& looks() const { return looks_; }
+  const Looks<Look>& looks() const { return looks_; }
 
  private:
-  std::vector<Look> looks_;
+  Looks<Look> looks_;
 };
 
 }  // namespace laggard::model

@@ -3,15 +3,13 @@
 
 #include <algorithm>
 
-#include "model/history.h"
-
 namespace laggard::model {
 
 void LossHistory::observe(const Look& before, const Look& now, Duration apart, Duration window)
 {
   if (now.drops != before.drops) {
     if (looks_.empty())
-      looks_.push_back(before);
+      looks_.add(before, window);
     if (bursts_.empty() || before.time - bursts_.back().end >= apart)
       bursts_.push_back({before.time, now.time});
     else
@@ -19,11 +17,11 @@ void LossHistory::observe(const Look& before, const Look& now, Duration apart, D
   }
   std::erase_if(bursts_, [&](const Burst& burst) { return burst.end <= now.time - window; });
   if (bursts_.empty()) {
-    forget(bursts_);
-    forget(looks_);
+    std::vector<Burst>{}.swap(bursts_);
+    looks_.clear();
     return;
   }
-  remember(looks_, now, window, 2);
+  looks_.add(now, window);
 }
 
 double LossHistory::ratio() const

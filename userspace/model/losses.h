@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "base/time.h"
+#include "model/history.h"
 
 namespace laggard::model {
 
@@ -36,7 +36,7 @@ class LossHistory {
 
  private:
   std::vector<Burst> bursts_;
-  std::vector<Look> looks_;
+  Looks<Look> looks_;
 };
 
 }  // namespace laggard::model

@@ -2,7 +2,9 @@
 #include "model/model.h"
 
 #include <algorithm>
+#include <cstring>
 #include <tuple>
+#include <utility>
 
 namespace laggard::model {
 namespace {
@@ -14,21 +16,34 @@ constexpr Duration kPairForgotten = std::chrono::seconds(30);
 
 // An announcement and the sweep of one socket tell different things, and each record has its own time: the announcement of an
 // epoch that ended comes before what the next one shows, wherever the two stand in the tick. Nearly always sorted already.
-std::vector<const SocketSample*> oldest_first(const std::vector<SocketSample>& samples)
+void sort_by_time(std::vector<FullSample>& samples, std::vector<const FullSample*>& sorted)
 {
-  std::vector<const SocketSample*> sorted;
   sorted.reserve(samples.size());
-  for (const SocketSample& sample : samples)
+  for (const FullSample& sample : samples)
     sorted.push_back(&sample);
-  const auto when = [](const SocketSample* sample) { return std::tuple(sample->time, sample->read_epoch, sample->cookie); };
+  const auto when = [](const FullSample* sample) { return std::tuple(sample->time, sample->read_epoch, sample->cookie); };
   if (!std::ranges::is_sorted(sorted, {}, when))
     std::ranges::stable_sort(sorted, {}, when);
-  return sorted;
+}
+
+std::size_t hash_of(const Tuple& tuple)
+{
+  struct {
+    std::uint64_t words[4];
+    std::uint64_t ports;
+  } key{};
+  std::memcpy(key.words, tuple.local.address.bytes.data(), 16);
+  std::memcpy(key.words + 2, tuple.peer.address.bytes.data(), 16);
+  key.ports = std::uint64_t{tuple.local.port} << 16 | tuple.peer.port;
+  std::size_t hash = key.ports;
+  for (const std::uint64_t word : key.words)
+    hash = (hash ^ word) * 0x9e3779b97f4a7c15ULL;
+  return hash ^ hash >> 32;
 }
 
 }  // namespace
 
-void Model::apply(const Tick& tick)
+void Model::apply(Tick tick)
 {
   if (!known(started_))
     started_ = tick.time;
@@ -36,14 +51,7 @@ void Model::apply(const Tick& tick)
     interval_ = tick.time - now_;
   now_ = tick.time;
   facts_ = tick;
-  facts_.sockets.clear();
-  facts_.gone.clear();
-  facts_.holders.clear();
-  facts_.processes.clear();
-  facts_.pooled.clear();
-  facts_.growths.clear();
-  facts_.pairs.clear();
-  facts_.workloads.clear();
+  tick_++;
 
   apply_sockets(tick);
   apply_pools(tick);
@@ -52,21 +60,23 @@ void Model::apply(const Tick& tick)
   apply_growths(tick);
   apply_pairs(tick);
   apply_workloads(tick);
-  index_ends();
+  if (has_looked_at_all())
+    index_ends();
 }
 
-void Model::apply_sockets(const Tick& tick)
+void Model::apply_sockets(Tick& tick)
 {
-  destroyed_.clear();
   if (tick.swept)
     listeners_.clear();
-  std::unordered_set<std::uint64_t> present;
-  for (const SocketSample* const one : oldest_first(tick.sockets)) {
-    const SocketSample& sample = *one;
-    if (tick.swept)
-      present.insert(sample.cookie);
-    if (sample.is_listener())
-      listeners_.insert({sample.netns, sample.tuple.local.port});
+  std::vector<Connection*> shown;
+  const auto show = [&](Connection& connection) {
+    if (std::exchange(connection.shown_in, tick_) != tick_)
+      shown.push_back(&connection);
+  };
+  std::vector<const FullSample*> sorted;
+  sort_by_time(tick.sockets, sorted);
+  for (const FullSample* const one : sorted) {
+    const FullSample& sample = *one;
     auto known = connections_.find(sample.cookie);
     if (known == connections_.end()) {
       if (connections_.size() >= options_.max_connections) {
@@ -75,24 +85,42 @@ void Model::apply_sockets(const Tick& tick)
       }
       known = connections_.try_emplace(sample.cookie).first;
     }
+    show(known->second);
     // An announcement and the sweep of the tick before can cross: never go back in time.
     if (sample.time >= known->second.latest().time)
       known->second.observe(sample, options_);
   }
-  // One that loses its datagrams or is late in bursts is shown when they come, and drained and not shown in between.
-  if (tick.swept)
-    for (auto& [cookie, connection] : connections_)
-      if (connection.outlives_absence(options_) && present.insert(cookie).second)
-        connection.observe_absence(now_, options_);
-  for (auto& [cookie, connection] : connections_)
-    connection.end_tick(options_);
-  for (std::uint64_t cookie : tick.gone) {
-    connections_.erase(cookie);
-    destroyed_.insert(cookie);
+  for (const StillSample& sample : tick.still) {
+    const auto known = connections_.find(sample.cookie);
+    if (known == connections_.end())
+      continue;
+    show(known->second);
+    if (sample.time >= known->second.latest().time)
+      known->second.observe_still(sample.time, options_);
   }
-  // The kernel side shows every socket about which there is something to say; of the others it is enough to forget.
-  if (tick.swept)
-    std::erase_if(connections_, [&](const auto& entry) { return !present.contains(entry.first); });
+  destroyed_ = {tick.gone.begin(), tick.gone.end()};
+  for (const Connection* connection : shown)
+    if (connection->latest().is_listener())
+      listeners_.insert({connection->latest().netns, connection->latest().tuple.local.port});
+  if (!tick.swept)
+    for (Connection* connection : shown)
+      connection->end_tick(options_);
+  // The kernel side shows every socket about which there is something to say; of the others it is enough to forget. One that
+  // loses its datagrams or is late in bursts is shown when they come, and drained and not shown in between.
+  for (auto entry = connections_.begin(); tick.swept && entry != connections_.end();) {
+    Connection& connection = entry->second;
+    const bool is_shown = connection.shown_in == tick_;
+    if (!is_shown && !connection.outlives_absence(options_)) {
+      entry = connections_.erase(entry);
+      continue;
+    }
+    if (!is_shown)
+      connection.observe_absence(now_, options_);
+    connection.end_tick(options_);
+    ++entry;
+  }
+  for (const std::uint64_t cookie : tick.gone)
+    connections_.erase(cookie);
 }
 
 void Model::apply_pools(const Tick& tick)
@@ -115,38 +143,52 @@ void Model::apply_pools(const Tick& tick)
                                   }});
 }
 
-void Model::apply_holders(const Tick& tick)
+void Model::apply_holders(Tick& tick)
 {
   if (!tick.walked_holders)
     return;
-  std::unordered_map<std::uint64_t, std::vector<ProcessId>> holders;
+  std::vector<Holder>& holders = tick.holders;
+  std::ranges::sort(holders, {}, [](const Holder& holder) { return std::tuple(holder.cookie, holder.process); });
   sockets_held_.clear();
-  for (const Holder& holder : tick.holders) {
+  for (const Holder& holder : holders)
     sockets_held_[holder.process]++;
-    if (connections_.contains(holder.cookie) || pools_.find(holder.cookie) != nullptr)
-      holders[holder.cookie].push_back(holder.process);
+  for (auto first = holders.begin(); first != holders.end();) {
+    const std::uint64_t cookie = first->cookie;
+    const auto last = std::find_if(first, holders.end(), [cookie](const Holder& holder) { return holder.cookie != cookie; });
+    const auto connection = connections_.find(cookie);
+    if (connection != connections_.end() || pools_.find(cookie) != nullptr) {
+      std::vector<ProcessId> processes;
+      for (; first != last; ++first)
+        if (processes.empty() || processes.back() != first->process)
+          processes.push_back(first->process);
+      pools_.set_holders(cookie, processes, now_);
+      if (connection != connections_.end())
+        set_holders(connection->second, std::move(processes));
+    }
+    first = last;
   }
-  pools_.set_holders(holders, now_);
-  for (auto& [cookie, connection] : connections_) {
-    std::vector<ProcessId> processes;
-    if (auto found = holders.find(cookie); found != holders.end())
-      processes = std::move(found->second);
-    std::sort(processes.begin(), processes.end());
-    processes.erase(std::unique(processes.begin(), processes.end()), processes.end());
-    // The one who reads comes first, else the one who opened it, else the lowest pid. Workers that share a socket take turns
-    // in reading: who was first stays so.
-    const SocketSample& latest = connection.latest();
-    const auto reader = std::ranges::find(processes, latest.reader_tgid, &ProcessId::tgid);
-    auto first = std::ranges::find(processes, connection.process());
-    const bool stays = first != processes.end() && connection.first_holder_reads();
-    if (!stays && reader != processes.end())
-      first = reader;
-    if (first == processes.end())
-      first = std::ranges::find(processes, latest.owner);
-    if (first != processes.end())
-      std::rotate(processes.begin(), first, std::next(first));
-    connection.set_holders(std::move(processes), stays || reader != processes.end(), now_);
-  }
+  pools_.forget_holders(now_);
+  for (auto& [cookie, connection] : connections_)
+    if (connection.holders_checked() != now_)
+      set_holders(connection, {});
+}
+
+// The one who reads comes first, else the one who opened it, else the lowest pid. Workers that share a socket take turns in
+// reading: who was first stays so.
+void Model::set_holders(Connection& connection, std::vector<ProcessId> processes)
+{
+  const SocketSample& latest = connection.latest();
+  const auto reader = std::ranges::find(processes, latest.reader_tgid, &ProcessId::tgid);
+  auto first = std::ranges::find(processes, connection.process());
+  const bool stays = first != processes.end() && connection.first_holder_reads();
+  if (!stays && reader != processes.end())
+    first = reader;
+  if (first == processes.end())
+    first = std::ranges::find(processes, latest.owner);
+  if (first != processes.end())
+    std::rotate(processes.begin(), first, std::next(first));
+  const bool reads = stays || reader != processes.end();
+  connection.set_holders(std::move(processes), reads, now_);
 }
 
 void Model::apply_processes(const Tick& tick)
@@ -261,7 +303,8 @@ void Model::index_ends()
   ends_.clear();
   for (const auto& [cookie, connection] : connections_)
     if (connection.latest().transport == Transport::Tcp && (!connection.send().empty() || known(connection.standing_since())))
-      ends_.emplace(connection.latest().tuple, cookie);
+      ends_.emplace_back(hash_of(connection.latest().tuple), cookie);
+  std::ranges::sort(ends_);
 }
 
 const Connection* Model::find(std::uint64_t cookie) const
@@ -296,12 +339,15 @@ const Connection* Model::peer_of(const Connection& connection) const
     return nullptr;
   const Connection* elsewhere = nullptr;
   int others = 0;
-  auto [begin, last] = ends_.equal_range(end.tuple.reversed());
-  for (auto it = begin; it != last; ++it) {
-    const Connection& candidate = connections_.at(it->second);
-    if (candidate.latest().netns == end.netns)
-      return &candidate;
-    elsewhere = &candidate;
+  const Tuple wanted = end.tuple.reversed();
+  const std::size_t hash = hash_of(wanted);
+  for (auto it = std::ranges::lower_bound(ends_, std::pair(hash, std::uint64_t{0})); it != ends_.end() && it->first == hash; ++it) {
+    const Connection* candidate = find(it->second);
+    if (candidate == nullptr || candidate->latest().tuple != wanted)
+      continue;
+    if (candidate->latest().netns == end.netns)
+      return candidate;
+    elsewhere = candidate;
     others++;
   }
   // Loopback addresses mean something within one namespace only; other addresses may repeat between containers.

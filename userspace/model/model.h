@@ -27,12 +27,14 @@ class Model {
  public:
   explicit Model(ModelOptions options) : options_(options) {}
 
-  void apply(const Tick& tick);
+  void apply(Tick tick);
 
   MonoTime now() const { return now_; }
   MonoTime started() const { return started_; }
   Duration interval() const { return interval_; }          // between the last two ticks
-  const Tick& last_tick_facts() const { return facts_; }   // without its samples
+  const TickFacts& last_tick_facts() const { return facts_; }
+  // Where there are many sockets they are judged when a sweep has shown them, and not in between.
+  bool has_looked_at_all() const { return facts_.swept || connections_.size() <= kFew; }
   const ModelOptions& options() const { return options_; }
 
   const std::unordered_map<std::uint64_t, Connection>& connections() const { return connections_; }
@@ -51,6 +53,7 @@ class Model {
 
   // Why a socket is not among the connections any more, as far as this tick knows.
   bool was_destroyed(std::uint64_t cookie) const { return destroyed_.contains(cookie); }
+  bool any_destroyed() const { return !destroyed_.empty(); }
 
   // The other end of a connection, if it is on this host, is tracked, is the only candidate, and something waits at it: to be
   // sent, or to be read.
@@ -63,20 +66,24 @@ class Model {
   std::uint64_t evicted() const { return evicted_; }
 
  private:
-  void apply_sockets(const Tick& tick);
+  // Beyond so many connections what costs as much as there are of them waits for the next sweep, which is as rare as it is dear.
+  static constexpr std::size_t kFew = 2000;
+
+  void apply_sockets(Tick& tick);
   void apply_pools(const Tick& tick);
-  void apply_holders(const Tick& tick);
+  void apply_holders(Tick& tick);
   void apply_processes(const Tick& tick);
   void apply_growths(const Tick& tick);
   void apply_pairs(const Tick& tick);
   void apply_workloads(const Tick& tick);
   void index_ends();
+  void set_holders(Connection& connection, std::vector<ProcessId> processes);
 
   ModelOptions options_;
   MonoTime now_;
   MonoTime started_;
   Duration interval_{};
-  Tick facts_;
+  TickFacts facts_;
   std::unordered_map<std::uint64_t, Connection> connections_;
   Pools pools_;
   std::map<std::pair<ProcessId, std::string>, Pair> pairs_;
@@ -87,7 +94,8 @@ class Model {
   std::unordered_map<ProcessId, std::uint32_t> sockets_held_;  // as of the last walk
   std::unordered_set<std::uint64_t> destroyed_;
   std::set<std::pair<std::uint32_t, std::uint16_t>> listeners_;  // (netns, port)
-  std::multimap<Tuple, std::uint64_t> ends_;  // of TCP connections where something waits
+  std::vector<std::pair<std::size_t, std::uint64_t>> ends_;  // TCP connections where something waits: hash of the tuple, cookie; sorted
+  std::uint32_t tick_ = 0;
   std::uint64_t evicted_ = 0;
 };
 

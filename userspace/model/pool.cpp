@@ -3,8 +3,6 @@
 
 #include <algorithm>
 
-#include "model/history.h"
-
 namespace laggard::model {
 namespace {
 
@@ -13,18 +11,6 @@ constexpr int kIdlesKept = 3;
 constexpr int kLooksPerIdle = 12;
 constexpr std::size_t kFewestLooks = 4;  // three intervals, however long they are
 constexpr int kSilence = 3;  // a third of the idle time: a pause between two answers is shorter, or not worth a finding
-
-void add_look(std::vector<PoolLook>& looks, const PoolLook& look, Duration idle)
-{
-  const std::size_t n = looks.size();
-  if (n >= 2 && looks[n - 1].time - looks[n - 2].time < idle / kLooksPerIdle)
-    looks.pop_back();
-  looks.push_back(look);
-  std::size_t old = 0;
-  while (looks.size() - old > kFewestLooks && looks[old + 1].time <= look.time - idle * kIdlesKept)
-    old++;
-  looks.erase(looks.begin(), looks.begin() + static_cast<std::ptrdiff_t>(old));
-}
 
 Role role_of_sample(const PooledSample& sample, const Pools::Elsewhere& elsewhere)
 {
@@ -138,27 +124,31 @@ std::uint64_t Pools::replace(const std::vector<PooledSample>& samples, MonoTime 
     }
   std::erase_if(histories_, [](const auto& entry) { return entry.second.members < 2; });
   for (auto& [key, history] : histories_)
-    add_look(history.looks, {now, unused[key], history.left}, options.idle);
+    history.looks.add({now, unused[key], history.left}, options.idle * kIdlesKept, options.idle / kLooksPerIdle, kFewestLooks);
   return refused;
 }
 
-void Pools::set_holders(std::unordered_map<std::uint64_t, std::vector<ProcessId>>& holders, MonoTime now)
+void Pools::set_holders(std::uint64_t cookie, const std::vector<ProcessId>& holders, MonoTime now)
 {
-  for (auto& [cookie, member] : members_) {
-    std::vector<ProcessId> found;
-    if (const auto entry = holders.find(cookie); entry != holders.end())
-      found = entry->second;
-    std::ranges::sort(found);
-    found.erase(std::unique(found.begin(), found.end()), found.end());
-    if (const auto owner = std::ranges::find(found, member.sample.owner); owner != found.end())
-      std::rotate(found.begin(), owner, std::next(owner));
-    member.owner_alone = found.size() == 1 && found.front() == member.sample.owner;
-    if (member.owner_alone)
-      found = {};
-    member.others = std::move(found);
-    member.others.shrink_to_fit();
-    member.holders_checked = now;
-  }
+  const auto found = members_.find(cookie);
+  if (found == members_.end())
+    return;
+  Pooled& member = found->second;
+  member.holders_checked = now;
+  member.owner_alone = holders.size() == 1 && holders.front() == member.sample.owner;
+  member.others = member.owner_alone ? std::vector<ProcessId>{} : holders;
+  if (const auto owner = std::ranges::find(member.others, member.sample.owner); owner != member.others.end())
+    std::rotate(member.others.begin(), owner, std::next(owner));
+}
+
+void Pools::forget_holders(MonoTime now)
+{
+  for (auto& [cookie, member] : members_)
+    if (member.holders_checked != now) {
+      member.holders_checked = now;
+      member.owner_alone = false;
+      member.others = {};
+    }
 }
 
 const Pooled* Pools::find(std::uint64_t cookie) const

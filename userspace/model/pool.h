@@ -57,7 +57,7 @@ struct PoolLook {
 };
 
 struct PoolHistory {
-  std::vector<PoolLook> looks;
+  Looks<PoolLook> looks;
   std::uint32_t left = 0;
   std::uint32_t members = 0;         // as of the last look
   std::uint32_t in_use = 0;          // of them
@@ -75,8 +75,9 @@ class Pools {
   std::uint64_t replace(const std::vector<PooledSample>& samples, MonoTime now, const ModelOptions& options,
                         const Elsewhere& elsewhere);
   void forget(std::uint64_t cookie, const ModelOptions& options);
-  // `holders` of each cookie that has any.
-  void set_holders(std::unordered_map<std::uint64_t, std::vector<ProcessId>>& holders, MonoTime now);
+  // Sorted; of those that were not set at `now`, nobody is one.
+  void set_holders(std::uint64_t cookie, const std::vector<ProcessId>& holders, MonoTime now);
+  void forget_holders(MonoTime now);
 
   MonoTime looked() const { return looked_; }  // unknown: never
   const Pooled* find(std::uint64_t cookie) const;

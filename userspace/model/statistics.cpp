@@ -59,7 +59,7 @@ bool rises_significantly(std::span<const Point> points)
   return s > 0 && variance > 0 && (s - 1) / std::sqrt(variance) > kOnePercent;
 }
 
-ReadSizes read_sizes_between(const SocketSample& before, const SocketSample& after)
+ReadSizes read_sizes_between(const ReadCounts& before, const ReadCounts& after)
 {
   std::array<std::uint64_t, kSizeBuckets> counts{};
   ReadSizes result;

@@ -29,6 +29,6 @@ struct ReadSizes {
   std::uint64_t p99_bytes = 0;
   bool p50_is_exact = false;  // else it is interpolated within its power of two
 };
-ReadSizes read_sizes_between(const SocketSample& before, const SocketSample& after);
+ReadSizes read_sizes_between(const ReadCounts& before, const ReadCounts& after);
 
 }  // namespace laggard::model

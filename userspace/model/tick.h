@@ -17,6 +17,16 @@ namespace laggard::model {
 inline constexpr std::size_t kSizeBuckets = 21;  // bucket b: reads of [2^b, 2^(b+1)) bytes; the last from 1 MiB up
 using SizeHistogram = std::array<std::uint32_t, kSizeBuckets>;  // totals mod 2^32
 
+// What a program read from one socket: totals since the kernel side first knew it.
+struct ReadCounts {
+  std::uint64_t reads = 0;
+  std::uint64_t read_bytes = 0;
+  std::uint64_t closed_window_reads = 0;
+  std::uint64_t run_reads = 0;  // the latest run_reads reads returned exactly run_bytes; they are not in `sizes`
+  std::uint32_t run_bytes = 0;
+  SizeHistogram sizes{};
+};
+
 // A socket at a moment. Counters are totals since the kernel side first knew the socket; only differences mean anything.
 struct SocketSample {
   std::uint64_t cookie = 0;  // unique for the life of the kernel
@@ -45,6 +55,7 @@ struct SocketSample {
   bool reset = false;       // ended by the peer's RST
   bool timed_out = false;   // ended because the peer acknowledged nothing for too long
   bool keepalive = false;   // SO_KEEPALIVE
+  bool rwnd_limits = false; // at this moment the peer's window holds it back: rwnd_limited runs on
 
   // Receive side. TCP positions count bytes, UDP positions count datagrams; rcv_nxt - copied_seq is what is unread.
   std::uint32_t unread_bytes = 0;  // TCP: SIOCINQ. UDP: Recv-Q of ss, kernel memory of the queued datagrams
@@ -84,9 +95,9 @@ struct SocketSample {
   std::uint64_t read_bytes = 0;
   std::uint64_t closed_window_reads = 0;
   std::uint64_t empty_reads = 0;
-  std::uint32_t run_bytes = 0;  // the latest run_reads reads returned exactly this much; not in `sizes`
+  std::uint32_t run_bytes = 0;  // see ReadCounts
   std::uint64_t run_reads = 0;
-  SizeHistogram sizes{};
+  MonoTime first_read_at;  // the first one of read_epoch; unknown: not told, or never
   MonoTime last_read;    // unknown: never since we look
   MonoTime opened;       // unknown: before we looked, or never
   MonoTime peer_closed_at;
@@ -109,6 +120,18 @@ struct SocketSample {
   }
   // What is unread was left behind by a read that could have taken it, and the peer, which could send more, does not.
   bool is_leftover() const { return leftover_bytes > 0 && leftover_bytes == unread_bytes && rcv_window_left >= rcv_mss; }
+};
+
+// What a tick brings of one socket: a connection does not keep the histogram.
+struct FullSample : SocketSample {
+  SizeHistogram sizes{};
+  ReadCounts read_counts() const { return {reads, read_bytes, closed_window_reads, run_reads, run_bytes, sizes}; }
+};
+
+// A socket of which nothing has changed since its last sample.
+struct StillSample {
+  std::uint64_t cookie = 0;
+  MonoTime time;
 };
 
 // A socket with nothing to do: a connection that was used and is empty in both directions, or a UDP socket with an empty
@@ -140,6 +163,8 @@ struct ProcessSample {
   bool waits_in_epoll = false;    // its first thread sleeps in epoll_wait()
   bool uses_sockets = false;      // has read, or closed, a TCP or UDP socket; false: perhaps all the same
   std::uint64_t data_bytes = 0;   // private memory that it may write, resident or not
+  std::uint32_t exe_device = 0;   // of its executable; 0 = unknown
+  std::uint64_t exe_inode = 0;
   std::uint64_t private_bytes() const { return anon_bytes + swap_bytes; }
 };
 
@@ -219,7 +244,7 @@ struct Losses {
   std::uint64_t total() const { return ring_full + no_storage + no_totals; }
 };
 
-struct Tick {
+struct TickFacts {
   MonoTime time;
   WallTime wall_time;
   Duration since_boot{};          // includes suspend; what ProcessId::start_ns counts in
@@ -235,7 +260,16 @@ struct Tick {
   std::uint64_t host_available_bytes = 0;  // 0 = unknown
   std::uint64_t host_shmem_bytes = 0;      // 0 = unknown
   Losses lost;
-  std::vector<SocketSample> sockets;  // oldest first; one socket may appear more than once
+
+  WallTime started_at(ProcessId id) const
+  {
+    return wall_time - (since_boot - Duration{static_cast<std::int64_t>(id.start_ns)});
+  }
+};
+
+struct Tick : TickFacts {
+  std::vector<FullSample> sockets;  // one socket may appear more than once
+  std::vector<StillSample> still;   // of sockets that were shown before
   std::vector<std::uint64_t> gone;    // cookies
   std::vector<Holder> holders;
   std::vector<ProcessSample> processes;
@@ -243,11 +277,6 @@ struct Tick {
   std::vector<GrowthSample> growths;  // of the attributions that ended
   std::vector<PairSample> pairs;
   std::vector<WorkloadSample> workloads;  // new, or not what it was
-
-  WallTime started_at(ProcessId id) const
-  {
-    return wall_time - (since_boot - Duration{static_cast<std::int64_t>(id.start_ns)});
-  }
 };
 
 }  // namespace laggard::model

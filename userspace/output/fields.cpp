@@ -276,6 +276,10 @@ Fields finding_fields(const Observer& observer, const detect::Finding& finding)
   out.add("laggard.finding.duration_seconds", seconds(finding.duration));
   if (finding.is_group)
     out.add("laggard.finding.count", finding.count);
+  if (finding.is_whole) {
+    out.add("laggard.finding.processes", finding.processes);
+    out.add("laggard.finding.endpoints", finding.endpoints);
+  }
   const auto id_text = [](std::uint64_t id) { return fmt::format("{:016x}", id); };
   if (!finding.symptoms.empty()) {
     std::vector<std::string> symptoms;
@@ -296,6 +300,8 @@ Fields finding_fields(const Observer& observer, const detect::Finding& finding)
       if (examples.size() < detect::kMaxExamples)
         examples.push_back(to_string(tuple));
     out.add("laggard.examples", std::move(examples));
+    if (!finding.example_processes.empty())
+      out.add("laggard.example_processes", finding.example_processes);
   }
   for (const detect::Field& field : finding.evidence)
     out.add(kEvidence, field);

@@ -22,7 +22,7 @@ constexpr std::array kKinds = {LAGGARD_FINDING_KINDS(LAGGARD_KIND_VALUE)};
 #undef LAGGARD_KIND_VALUE
 constexpr std::array kSeverities = {Severity::Warning, Severity::Critical};
 constexpr std::array kResolutions = {Resolution::Drained, Resolution::Closed, Resolution::ProcessExited, Resolution::Subsided,
-                                     Resolution::ObserverStopped, Resolution::LostSight};
+                                     Resolution::ObserverStopped, Resolution::LostSight, Resolution::Regrouped};
 
 struct Label {
   const char* name;
@@ -123,17 +123,10 @@ void Metrics::finding(const detect::Finding& finding)
   open_[series]++;
 }
 
-void Metrics::tick(const model::Tick& tick, const model::Model& model)
+void Metrics::records(const model::Tick& tick)
 {
-  ticks_++;
-  last_tick_ = tick.wall_time;
-  lost_ = tick.lost;
-  evicted_ = model.evicted();
-  for (auto& [transport, count] : tracked_)
-    count = 0;
-  for (const auto& [cookie, connection] : model.connections())
-    tracked_[connection.latest().transport]++;
   records_["socket"] += tick.sockets.size();
+  records_["still"] += tick.still.size();
   records_["gone"] += tick.gone.size();
   records_["holder"] += tick.holders.size();
   records_["process"] += tick.processes.size();
@@ -143,11 +136,24 @@ void Metrics::tick(const model::Tick& tick, const model::Model& model)
   records_["workload"] += tick.workloads.size();
   for (const model::WorkloadSample& sample : tick.workloads)
     none_opened_yet(bounded_namespace(sample.workload.k8s_namespace_name));
-  sweep_period_ = tick.sweep_period;
-  if (!tick.swept)
+}
+
+void Metrics::tick(const model::Model& model)
+{
+  const model::TickFacts& facts = model.last_tick_facts();
+  ticks_++;
+  last_tick_ = facts.wall_time;
+  lost_ = facts.lost;
+  evicted_ = model.evicted();
+  sweep_period_ = facts.sweep_period;
+  if (!facts.swept)
     return;
-  swept_sockets_ = tick.sockets_visited;
-  const double cpu = seconds(tick.sweep_cpu);
+  for (auto& [transport, count] : tracked_)
+    count = 0;
+  for (const auto& [cookie, connection] : model.connections())
+    tracked_[connection.latest().transport]++;
+  swept_sockets_ = facts.sockets_visited;
+  const double cpu = seconds(facts.sweep_cpu);
   sweep_seconds_ += cpu;
   sweeps_[static_cast<std::size_t>(std::ranges::lower_bound(kSweepBounds, cpu) - kSweepBounds.begin())]++;
 }

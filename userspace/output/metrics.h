@@ -35,8 +35,9 @@ class Metrics {
 
   void finding(const detect::Finding& finding);
   void degraded() { degraded_++; }
-  // `model` after it was told `tick`.
-  void tick(const model::Tick& tick, const model::Model& model);
+  void records(const model::Tick& tick);
+  // After the model was told of them.
+  void tick(const model::Model& model);
   // Totals of laggard's BPF programs.
   void programs(const std::vector<model::ProgramRuns>& programs) { programs_ = programs; }
 

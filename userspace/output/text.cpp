@@ -164,7 +164,8 @@ class TextSink final : public Sink {
   std::string verdict(const detect::Finding& finding) const
   {
     const std::string name = title(finding.kind);
-    const std::string process = ours(process_words(finding.process));
+    const std::string process = ours(process_words(finding.process) +
+                                     (finding.processes > 1 ? fmt::format(" and {} more", finding.processes - 1) : std::string{}));
     const std::string place = ours(place_words(finding, "←"));
     const std::string age = age_words(finding);
     std::string head = name + "  " + process;
@@ -204,7 +205,11 @@ class TextSink final : public Sink {
       line("follows from " + visible(finding.symptom_of_text, {.escape_backslash = true}));
     for (const std::string& detail : finding.details)
       line(detail);
-    if (finding.is_group)
+    if (finding.phase == detect::Phase::Updated && finding.is_whole)
+      return out;  // who and what to do was said when it opened
+    if (finding.is_whole)
+      line("for example " + examples_words(finding));
+    else if (finding.is_group)
       for (std::size_t i = 0; i < std::min(finding.examples.size(), detect::kMaxExamples); i++)
         line("for example " + tuple_words(finding.examples[i], "←"));
     if (finding.holders.size() > 1) {
@@ -223,6 +228,16 @@ class TextSink final : public Sink {
     if (!finding.advice.empty())
       out += wrap(ours("→ " + finding.advice), width_, 2, 4);
     return out;
+  }
+
+  static std::string examples_words(const detect::Finding& finding)
+  {
+    std::string words;
+    for (std::size_t i = 0; i < std::min(finding.examples.size(), detect::kMaxExamples); i++) {
+      const std::string process = i < finding.example_processes.size() ? visible(finding.example_processes[i], {.escape_backslash = true}) + ' ' : "";
+      words += (words.empty() ? "" : "; ") + process + tuple_words(finding.examples[i], "←");
+    }
+    return words;
   }
 
   Cells cells_of(const SocketLine& line) const

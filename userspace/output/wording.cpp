@@ -161,6 +161,9 @@ std::string place_words(const detect::Finding& finding, std::string_view arrow)
     return tuple_words(socket.tuple, arrow);
   const bool peer = has_peer(socket.tuple);
   const bool local_end = socket.accepted || !peer;
+  if (finding.endpoints > 1)
+    return fmt::format("{} {} {}", counted(finding.count, peer ? "connection" : "socket"), local_end ? "on" : "to",
+                       counted(finding.endpoints, "endpoint"));
   return fmt::format("{} {} {}", counted(finding.count, peer ? "connection" : "socket"), local_end ? "on" : "to",
                      to_string(local_end ? socket.tuple.local : socket.tuple.peer));
 }

@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "source/records.h"
@@ -62,7 +63,7 @@ void add(model::Tick& tick, const laggard_tick_record& record)
 
 void add(model::Tick& tick, const laggard_socket_record& record)
 {
-  model::SocketSample& sample = tick.sockets.emplace_back();
+  model::FullSample& sample = tick.sockets.emplace_back();
   sample.cookie = record.cookie;
   sample.time = time_of(record.mono_ns);
   sample.transport = record.protocol == IPPROTO_UDP ? model::Transport::Udp : model::Transport::Tcp;
@@ -92,6 +93,7 @@ void add(model::Tick& tick, const laggard_socket_record& record)
   sample.reset = flag(LAGGARD_F_RESET);
   sample.timed_out = flag(LAGGARD_F_TIMED_OUT);
   sample.keepalive = flag(LAGGARD_F_KEEPALIVE);
+  sample.rwnd_limits = flag(LAGGARD_F_RWND_LIMITS);
 
   sample.unread_bytes = record.unread_bytes;
   sample.leftover_bytes = record.leftover_bytes;
@@ -130,12 +132,15 @@ void add(model::Tick& tick, const laggard_socket_record& record)
   sample.run_reads = record.run_reads;
   static_assert(model::kSizeBuckets == LAGGARD_SIZE_BUCKETS);
   std::copy(std::begin(record.sizes), std::end(record.sizes), sample.sizes.begin());
+  sample.first_read_at = time_of(record.first_read_ns);
   sample.last_read = time_of(record.last_read_ns);
   sample.opened = time_of(record.opened_ns);
   sample.peer_closed_at = time_of(record.peer_closed_ns);
   sample.shutdown_at = time_of(record.shutdown_ns);
   sample.ended_at = time_of(record.ended_ns);
 }
+
+void add(model::Tick& tick, const laggard_still_record& record) { tick.still.push_back({record.cookie, time_of(record.mono_ns)}); }
 
 void add(model::Tick& tick, const laggard_gone_record& record) { tick.gone.push_back(record.cookie); }
 
@@ -177,6 +182,8 @@ void add(model::Tick& tick, const laggard_process_record& record, std::uint64_t 
   sample.waits_in_epoll = record.waits == LAGGARD_WAITS_EPOLL;
   sample.uses_sockets = record.uses_sockets != 0;
   sample.data_bytes = record.data_vm_pages * page_bytes;
+  sample.exe_device = record.exe_device;
+  sample.exe_inode = record.exe_inode;
 }
 
 void add(model::Tick& tick, const laggard_growth_record& record, std::uint64_t page_bytes)
@@ -254,11 +261,26 @@ void add(model::Tick& tick, const laggard_workload_record& record)
                      .command_line = text_of(record.command_line)};
 }
 
+// Exactly: what grows by doubling is moved and leaves twice the memory behind.
+void reserve(std::span<const std::byte> raw, model::Tick& tick)
+{
+  std::array<std::size_t, LAGGARD_RECORD_STILL + 1> counts{};
+  for_each_record(raw, [&](__u16 kind, std::span<const std::byte>) {
+    if (kind < counts.size())
+      counts[kind]++;
+  });
+  tick.sockets.reserve(counts[LAGGARD_RECORD_SOCKET]);
+  tick.still.reserve(counts[LAGGARD_RECORD_STILL]);
+  tick.holders.reserve(counts[LAGGARD_RECORD_HOLDER]);
+  tick.pooled.reserve(counts[LAGGARD_RECORD_POOLED]);
+}
+
 }  // namespace
 
 Result<model::Tick> decode(std::span<const std::byte> raw)
 {
   model::Tick tick;
+  reserve(raw, tick);
   std::uint64_t page_bytes = 0;
   for (std::size_t offset = 0; offset < raw.size();) {
     const std::span<const std::byte> rest = raw.subspan(offset);
@@ -279,6 +301,7 @@ Result<model::Tick> decode(std::span<const std::byte> raw)
         break;
       }
       case LAGGARD_RECORD_SOCKET: add(tick, take<laggard_socket_record>(bytes)); break;
+      case LAGGARD_RECORD_STILL: add(tick, take<laggard_still_record>(bytes)); break;
       case LAGGARD_RECORD_GONE: add(tick, take<laggard_gone_record>(bytes)); break;
       case LAGGARD_RECORD_HOLDER: add(tick, take<laggard_holder_record>(bytes)); break;
       case LAGGARD_RECORD_PROCESS: add(tick, take<laggard_process_record>(bytes), page_bytes); break;

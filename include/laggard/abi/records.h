@@ -20,7 +20,8 @@
   X(POOLED, 6, laggard_pooled_record)    \
   X(GROWTH, 7, laggard_growth_record)    \
   X(PAIR, 8, laggard_pair_record)        \
-  X(WORKLOAD, 9, laggard_workload_record)
+  X(WORKLOAD, 9, laggard_workload_record) \
+  X(STILL, 10, laggard_still_record)
 
 #define LAGGARD_RECORD_ENUM(name, number, type) LAGGARD_RECORD_##name = number,
 enum laggard_record_kind { LAGGARD_RECORD_KINDS(LAGGARD_RECORD_ENUM) };
@@ -131,6 +132,14 @@ struct laggard_socket_record {
   __u8 icsk_backoff;
   __u8 tcp_retries2;       // net.ipv4.tcp_retries2 of its network namespace
   __u32 padding;
+  __u64 first_read_ns;     // of read_epoch; 0 = never, or an older recording
+};
+
+// A socket of which nothing has changed since its last SOCKET record of a sweep: that one, at another time.
+struct laggard_still_record {
+  struct laggard_record_header header;
+  __u64 cookie;
+  __u64 mono_ns;
 };
 
 // An announced socket was destroyed.
@@ -193,7 +202,8 @@ struct laggard_process_record {
   __u32 threads;     // 0 = unknown
   __u32 waits;       // LAGGARD_WAITS_*: what the thread group's leader does
   __u32 uses_sockets;  // 1: it has read a TCP or UDP socket, or closed one that was in use, or tried ten; 0 = unknown
-  __u32 padding;
+  __u32 exe_device;    // of its executable, as the kernel counts; 0 = unknown
+  __u64 exe_inode;
 };
 
 // laggard_growth_record.flags

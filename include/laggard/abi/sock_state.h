@@ -28,6 +28,7 @@
 #define LAGGARD_F_KEEPALIVE 0x800u   // record only: SO_KEEPALIVE is set
 #define LAGGARD_F_FIN_UNREAD 0x1000u // record only: the peer's FIN is queued and no read has passed it
 #define LAGGARD_F_FIRST_READ 0x8000u // record only: the first read of an epoch tells of the reads before it
+#define LAGGARD_F_RWND_LIMITS 0x10000u // record only: at this moment the peer's window holds it back
 #define LAGGARD_F_FIN_READ 0x4000u   // record only: the peer's FIN has been passed by a read
 #define LAGGARD_F_IN_EPOLL 0x2000u   // record only: some epoll set has the file
 
@@ -62,8 +63,14 @@ struct laggard_sock_state {
   __u32 swept_epoch;         // the epoch in which a walk over files has shown it: many files may be of one socket
   __u64 ended_jiffies;       // left for TCP_CLOSE by a RST or a timeout; 0 = not seen
   __u64 mptcp_id;            // stands for the cookie of an MPTCP socket, which its children inherit; 0 = none yet
+
+  // Touched once per epoch or sweep.
+  __u64 first_read_jiffies;  // of `epoch`
+  __u64 shown_sum;           // of what the last SOCKET record of a sweep said; 0 = there was none
+  __u32 shown_epoch;         // when
+  __u32 told_epoch;          // user space has all numbers of this epoch, which is over
 };
 
-LAGGARD_ABI_ASSERT(sizeof(struct laggard_sock_state) == 304, "sock_state layout");
+LAGGARD_ABI_ASSERT(sizeof(struct laggard_sock_state) == 328, "sock_state layout");
 
 #endif

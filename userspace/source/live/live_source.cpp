@@ -21,10 +21,12 @@ namespace laggard::source::live {
 namespace {
 
 constexpr std::size_t kReadBytes = 64 << 10;  // bpf_seq_read() gives at most 8 pages at a time
-// Walks happen at every tick or every two while they are cheap; there is no use in looking more often.
 // The functions of a program are read once, and that may take a while: no reason to come late to the next.
 constexpr Duration kProgramsCostAtMost = std::chrono::milliseconds(10);
-constexpr Duration kShortestPeriod = std::chrono::milliseconds(50);
+// To announce a read, and to understand that: measured.
+constexpr Duration kAnnouncementCost = std::chrono::microseconds(4);
+constexpr std::uint64_t kFewestAnnouncements = 256;
+constexpr int kSweepsPerLookAtPools = 4;
 
 struct HostMemory {
   std::uint64_t available_bytes = 0;
@@ -70,22 +72,12 @@ std::set<std::pair<std::uint32_t, std::uint64_t>> processes_in(const RawTick& ra
 
 }  // namespace
 
-void Pacer::spent(MonoTime now, Duration cpu)
-{
-  const auto needed = Duration{static_cast<std::int64_t>(static_cast<double>(cpu.count()) / max_share_)};
-  period_ = std::max(needed, kShortestPeriod);
-  next_ = now + period_;
-}
-
 LiveSource::LiveSource(Loaded loaded, const LiveOptions& options)
     : plan_(std::move(loaded.plan)),
       skeleton_(std::move(loaded.skeleton)),
       attributions_(*skeleton_, plan_.on_demand),
-      sweep_pacer_(options.max_cpu / 2),
-      holders_pacer_(options.max_cpu / 2),
-      pairs_pacer_(options.max_cpu / 2),
-      programs_pacer_(options.max_cpu / 2),
-      workloads_(options.max_cpu / 4, options.command_lines),
+      budget_(options.max_cpu),
+      workloads_(options.max_cpu / 10, options.command_lines),
       pools_period_(options.pools_period)
 {
 }
@@ -188,48 +180,67 @@ Result<void> LiveSource::walk(bpf_link* link, RawTick& into)
   }
 }
 
-Result<RawTick> LiveSource::tick(bool walk_holders, bool everything)
+Result<RawTick> LiveSource::tick(Look look, bool everything)
 {
   const auto now = identify::monotonic_now();
   const Duration cpu_before = identify::thread_cpu();
+  budget_.begin_tick(now, identify::process_cpu());
+  // Before the epoch turns: what wakes up then finds room.
+  RawTick raw;
+  raw.reserve(expected_bytes_ + expected_bytes_ / 8 + kReadBytes);
+  raw.resize(sizeof(laggard_tick_record));  // its place; what it tells comes last
+  take_pending(raw);
+  allow_announcements();
   skeleton_->bss->epoch++;
   laggard_tick_record head{};
   head.header = {LAGGARD_RECORD_TICK, sizeof head, skeleton_->bss->epoch};
-  RawTick raw(sizeof head);
-  std::memcpy(raw.data(), &head, sizeof head);  // its place; what it tells comes last
-
-  drain();
-  raw.insert(raw.end(), pending_.begin(), pending_.end());
-  pending_.clear();
-
-  // Holders first: the walk makes UDP sockets known that passed no hook yet, and the sweep shows them at once.
-  if (walk_holders || holders_pacer_.due(now)) {
+  const bool sweeps_files = skeleton_->links.sweep == nullptr;
+  const auto walk_if_due = [&](Walk which, auto walk) -> Result<bool> {
+    const bool wanted = look == Look::Holders && which == (sweeps_files ? Walk::Sweep : Walk::Holders);
+    if (look != Look::All && !budget_.due(which, now, wanted))
+      return false;
     const Duration before = identify::thread_cpu();
-    if (auto walked = walk(skeleton_->links.holders, raw); !walked)
+    if (auto walked = walk(); !walked)
       return tl::make_unexpected(walked.error());
-    holders_pacer_.spent(now, identify::thread_cpu() - before);
-    head.coverage |= LAGGARD_COVERS_HOLDERS;
+    take_pending(raw);
+    budget_.spent(which, now, identify::thread_cpu() - before);
+    return true;
+  };
+
+  // Holders first: the walk makes UDP sockets known that passed no hook yet, and the sweep shows them at once. A sweep over files
+  // shows who holds them as it goes.
+  if (!sweeps_files) {
+    const auto holders = walk_if_due(Walk::Holders, [&] { return walk(skeleton_->links.holders, raw); });
+    if (!holders)
+      return tl::make_unexpected(holders.error());
+    if (*holders)
+      head.coverage |= LAGGARD_COVERS_HOLDERS;
   }
-  if (everything || sweep_pacer_.due(now)) {
-    const Duration before = identify::thread_cpu();
+  const bool pools = pools_period_ > Duration{} && now >= pools_due_;
+  const auto swept = walk_if_due(Walk::Sweep, [&] {
     skeleton_->bss->visited = 0;
     skeleton_->bss->emit_everything = everything;
-    const bool pools = pools_period_ > Duration{} && now >= pools_due_;
     skeleton_->bss->emit_pooled = pools;
-    if (auto walked = sweep(raw); !walked)
-      return tl::make_unexpected(walked.error());
-    sweep_pacer_.spent(now, identify::thread_cpu() - before);
-    head.coverage |= LAGGARD_COVERS_SWEEP;
+    return sweep(raw);
+  });
+  if (!swept)
+    return tl::make_unexpected(swept.error());
+  swept_ = *swept;
+  if (swept_) {
+    head.coverage |= LAGGARD_COVERS_SWEEP | (sweeps_files ? LAGGARD_COVERS_HOLDERS : 0);
+    head.sockets_visited = skeleton_->bss->visited;
     if (pools) {
-      pools_due_ = now + pools_period_ * 9 / 10;  // ticks jitter: not one more than needed
+      // Ticks jitter: not one more than needed.
+      pools_due_ = now + std::max(pools_period_ * 9 / 10, budget_.period(Walk::Sweep) * kSweepsPerLookAtPools);
       head.coverage |= LAGGARD_COVERS_POOLED;
     }
-    head.sockets_visited = skeleton_->bss->visited;
   }
   if (plan_.has("processes")) {
-    if (auto walked = walk(skeleton_->links.processes, raw); !walked)
+    const auto walked = walk_if_due(Walk::Processes, [&] { return walk(skeleton_->links.processes, raw); });
+    if (!walked)
       return tl::make_unexpected(walked.error());
-    head.coverage |= LAGGARD_COVERS_PROCESSES;
+    if (*walked)
+      head.coverage |= LAGGARD_COVERS_PROCESSES;
   }
 
   if (can_attribute())
@@ -237,7 +248,7 @@ Result<RawTick> LiveSource::tick(bool walk_holders, bool everything)
   attributions_.finish(now, skeleton_->bss->epoch, raw);
 
   if (pairs_)
-    look_at_pairs(now, raw);
+    look_at_pairs(now, (head.coverage & LAGGARD_COVERS_PROCESSES) != 0, raw);
   workloads_.tell(now, skeleton_->bss->epoch, raw);
 
   const HostMemory memory = host_memory();
@@ -247,30 +258,52 @@ Result<RawTick> LiveSource::tick(bool walk_holders, bool everything)
   head.boottime_ns = static_cast<__u64>(identify::clock_now(CLOCK_BOOTTIME).count());
   head.page_bytes = static_cast<__u64>(::sysconf(_SC_PAGESIZE));
   head.sweep_cpu_us = static_cast<__u32>((identify::thread_cpu() - cpu_before).count() / 1000);
-  head.sweep_period_ns = static_cast<__u64>(sweep_pacer_.period().count());
+  head.sweep_period_ns = static_cast<__u64>(budget_.period(Walk::Sweep).count());
   std::copy(std::begin(skeleton_->bss->lost), std::end(skeleton_->bss->lost), std::begin(head.lost));
   head.skipped_runs = look_at_own_programs();
   head.host_memory_available_bytes = memory.available_bytes;
   head.host_shmem_bytes = memory.shmem_bytes;
   std::memcpy(raw.data(), &head, sizeof head);
+  expected_bytes_ = raw.size();
   return raw;
 }
 
-void LiveSource::look_at_pairs(MonoTime now, RawTick& into)
+void LiveSource::charge(Duration cpu)
+{
+  if (swept_)
+    budget_.charge(Walk::Sweep, cpu);
+}
+
+void LiveSource::take_pending(RawTick& into)
+{
+  drain();
+  into.insert(into.end(), pending_.begin(), pending_.end());
+  pending_.clear();
+}
+
+// As many as half of the budget pays for, where sweeps come too seldom to show what is read.
+void LiveSource::allow_announcements()
+{
+  const double seconds_per_tick = seconds(budget_.interval());
+  const double most = budget_.share_of_walks() / 2 * seconds_per_tick / seconds(kAnnouncementCost);
+  skeleton_->bss->announced_at_most = std::max(static_cast<std::uint64_t>(most), kFewestAnnouncements);
+  skeleton_->bss->announced = 0;
+}
+
+void LiveSource::look_at_pairs(MonoTime now, bool walked_processes, RawTick& into)
 {
   const Duration begun = identify::thread_cpu();
-  if (programs_pacer_.due(now)) {
+  if (budget_.due(Walk::Programs, now)) {
     pairs_->look_for_programs();
-    programs_pacer_.spent(now, std::min<Duration>(identify::thread_cpu() - begun, kProgramsCostAtMost));
+    budget_.spent(Walk::Programs, now, std::min<Duration>(identify::thread_cpu() - begun, kProgramsCostAtMost));
   }
-  if (const Duration before = identify::thread_cpu(); pairs_pacer_.due(now)) {
-    // The walk over processes came with this tick.
+  if (const Duration before = identify::thread_cpu(); budget_.due(Walk::Pairs, now)) {
     const auto alive = processes_in(into);
     const auto is_alive = [&](std::uint32_t tgid, std::uint64_t start_ns) {
-      return !plan_.has("processes") || alive.contains({tgid, start_ns});
+      return !walked_processes || alive.contains({tgid, start_ns});
     };
     pairs_->collect(now, skeleton_->bss->epoch, is_alive, into);
-    pairs_pacer_.spent(now, identify::thread_cpu() - before - pairs_->naming_cpu());
+    budget_.spent(Walk::Pairs, now, identify::thread_cpu() - before - pairs_->naming_cpu());
   }
 }
 

@@ -9,28 +9,15 @@
 #include "base/result.h"
 #include "source/decode.h"
 #include "source/live/attribution.h"
+#include "source/live/budget.h"
 #include "source/live/loader.h"
 #include "source/live/pair_probe.h"
 #include "source/live/workload_teller.h"
 
 namespace laggard::source::live {
 
-// Spreads work so that it stays under a share of one core, however much there is.
-class Pacer {
- public:
-  explicit Pacer(double max_share) : max_share_(max_share) {}
-  bool due(MonoTime now) const { return now >= next_; }
-  void spent(MonoTime now, Duration cpu);
-  Duration period() const { return period_; }
-
- private:
-  double max_share_;
-  MonoTime next_;
-  Duration period_{};
-};
-
 struct LiveOptions {
-  double max_cpu = 0.01;  // share of one core for the walks over sockets and over files, half each; processes come with every tick
+  double max_cpu = 0.01;  // share of one core, for everything
   std::map<std::string, std::string> forced_hooks;
   std::vector<std::string_view> feeds;  // empty: all
   Duration pools_period{};              // how often idle connections are looked at; 0: never
@@ -51,9 +38,16 @@ class LiveSource {
   // Whether iterators can still be opened with no capability at all (since 5.19); asks a child process.
   bool works_without_capabilities() const;
 
-  // Ends the epoch and looks at everything that is due. `walk_holders`: also who holds what, whatever it costs.
-  // `everything`: a sweep even if none is due, idle sockets too.
-  Result<RawTick> tick(bool walk_holders, bool everything = false);
+  enum class Look : std::uint8_t {
+    Due,      // what is due
+    Holders,  // who holds what is wanted, too, as far as the budget allows
+    All,      // all walks, whatever they cost
+  };
+  // Ends the epoch. `everything`: idle sockets, too.
+  Result<RawTick> tick(Look look, bool everything = false);
+
+  // What became of the latest tick has cost so much.
+  void charge(Duration cpu);
 
   // From now on, charges the growth of a process to the sockets it reads. The tick that ends it brings the result. Where that
   // is under way, or is for as many as can be at once, nothing happens: ask again.
@@ -82,7 +76,9 @@ class LiveSource {
   bpf_link* sweep_link() const;
   Result<void> sweep(RawTick& into);
   Result<void> walk(bpf_link* link, RawTick& into);
-  void look_at_pairs(MonoTime now, RawTick& into);
+  void look_at_pairs(MonoTime now, bool walked_processes, RawTick& into);
+  void take_pending(RawTick& into);
+  void allow_announcements();
 
   Plan plan_;
   Skeleton skeleton_;
@@ -92,10 +88,9 @@ class LiveSource {
   std::unique_ptr<PairProbe> pairs_;
   std::vector<model::ProgramRuns> program_runs_;
   RawTick pending_;  // records from the ring since the last tick
-  Pacer sweep_pacer_;
-  Pacer holders_pacer_;
-  Pacer pairs_pacer_;
-  Pacer programs_pacer_;
+  std::size_t expected_bytes_ = 0;  // as many as the last tick had
+  Budget budget_;
+  bool swept_ = false;  // in the latest tick
   WorkloadTeller workloads_;
   Duration pools_period_;
   MonoTime pools_due_;

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+#include "detect/groups.h"
+
+#include <iterator>
+
+namespace laggard::detect {
+namespace {
+
+using Counts = std::map<Subject, std::size_t>;  // of subjects that one stands for, where that is more than itself
+
+// Merges the groups of all subjects that are more than a few of one `whole`.
+template <class Whole>
+void merge(const std::set<Subject>& ripening, const std::function<bool(const Subject&)>& is_open, Groups& groups, Counts& counts,
+           Whole whole_of)
+{
+  const auto count_of = [&counts](const Subject& subject) {
+    const auto found = counts.find(subject);
+    return found != counts.end() ? found->second : 1;
+  };
+  Counts alike;
+  for (const auto& [subject, members] : groups)
+    alike[whole_of(subject)] += count_of(subject);
+  for (const Subject& subject : ripening)
+    if (!groups.contains(subject))
+      alike[whole_of(subject)]++;
+  Groups merged;
+  for (auto group = groups.begin(); group != groups.end();) {
+    const Subject whole = whole_of(group->first);
+    const auto known = alike.find(whole);
+    const std::size_t most = is_open(whole) ? kMostAlike / 2 : kMostAlike;
+    if (whole == Subject{} || whole == group->first || known->second <= most) {
+      ++group;
+      continue;
+    }
+    counts[whole] = known->second;
+    std::vector<Verdict>& members = merged[whole];
+    members.insert(members.end(), std::make_move_iterator(group->second.begin()), std::make_move_iterator(group->second.end()));
+    group = groups.erase(group);
+  }
+  groups.merge(merged);
+}
+
+}  // namespace
+
+Subject all_of_process(const Subject& subject)
+{
+  Subject whole;
+  if (!subject.process)
+    return whole;
+  whole.kind = subject.kind;
+  whole.process = subject.process;
+  whole.is_whole = true;
+  return whole;
+}
+
+Subject all_of_program(const model::Model& model, const Subject& subject)
+{
+  Subject whole;
+  const model::Process* process = model.find(subject.process);
+  if (process == nullptr || process->latest().exe_inode == 0)
+    return whole;
+  const model::ProcessSample& sample = process->latest();
+  std::size_t program = model::hash_bytes(sample.comm.data(), sample.comm.size());
+  for (const std::uint64_t part : {std::uint64_t{sample.exe_device}, sample.exe_inode, sample.cgroup_id})
+    program = model::hash_bytes(&part, sizeof part, program);
+  whole.kind = subject.kind;
+  whole.program = program;
+  whole.is_whole = true;
+  return whole;
+}
+
+void collapse(const model::Model& model, const std::set<Subject>& ripening, const std::function<bool(const Subject&)>& is_open,
+              Groups& groups)
+{
+  Counts counts;
+  merge(ripening, is_open, groups, counts, all_of_process);
+  merge(ripening, is_open, groups, counts, [&](const Subject& subject) { return all_of_program(model, subject); });
+}
+
+}  // namespace laggard::detect
