@@ -102,8 +102,9 @@ static __noinline bool on_mptcp_read(struct sock *sk, struct laggard_sock_state 
       state->flags |= LAGGARD_F_EOF_SEEN;
     return false;
   }
-  __u32 unread = mptcp_unread_bytes(sk);
-  state->read_rcv_nxt = mptcp_received(sk);
+  struct laggard_positions positions = mptcp_positions(sk);
+  __u32 unread = positions.unread_bytes;
+  state->read_rcv_nxt = positions.rcv_nxt;
   if (unread < state->min_unread_bytes)
     state->min_unread_bytes = unread;
   if (unread + ret > state->max_unread_bytes)

@@ -32,8 +32,8 @@ static __always_inline bool is_interesting(struct sock *sk, const struct laggard
   if (is_unaccepted(sk))
     return true;
   if (sk->sk_protocol == IPPROTO_MPTCP)
-    return mptcp_unread_bytes(sk) || BPF_CORE_READ((const struct mptcp_sock *)sk, write_seq) !=
-                                         BPF_CORE_READ((const struct mptcp_sock *)sk, snd_una);
+    return mptcp_positions(sk).unread_bytes ||
+           BPF_CORE_READ((const struct mptcp_sock *)sk, write_seq) != BPF_CORE_READ((const struct mptcp_sock *)sk, snd_una);
   struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
   return tp && (tcp_unread_bytes(tp, sk) || tp->write_seq != tp->snd_una || is_ended(tp, sk));
 }

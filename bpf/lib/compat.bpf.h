@@ -4,8 +4,12 @@
 #ifndef LAGGARD_BPF_COMPAT_H
 #define LAGGARD_BPF_COMPAT_H
 
+#include "arithmetic.h"
 #include "kernel.h"
 #include <laggard/abi/records.h>
+
+// The compiler may load a field again wherever it is named again; not with this.
+#define LOAD_ONCE(field) (*(const volatile typeof(field) *)&(field))
 
 static __always_inline bool is_inet(const struct sock *sk)
 {
@@ -50,39 +54,30 @@ static __always_inline const struct sk_buff *head_of(const struct sk_buff_head *
   return (const void *)head == (const void *)queue ? NULL : head;
 }
 
-// What SIOCINQ says, but for the DATA_FIN, which it counts.
-static __always_inline __u32 mptcp_unread_bytes(const struct sock *sk)
+// unread_bytes: what SIOCINQ says, but for the DATA_FIN, which it counts.
+static __always_inline struct laggard_positions mptcp_positions(const struct sock *sk)
 {
   const struct mptcp_sock *msk = (const struct mptcp_sock *)sk;
   const struct sk_buff *skb = NULL;
   if (!bpf_core_field_exists(msk->ack_seq))
-    return 0;
-  if (bpf_core_field_exists(msk->bytes_consumed))
-    return BPF_CORE_READ(msk, bytes_received) - BPF_CORE_READ(msk, bytes_consumed);
+    return laggard_positions_of(0, 0, false);
+  if (bpf_core_field_exists(msk->bytes_consumed)) {
+    __u64 consumed = BPF_CORE_READ(msk, bytes_consumed);
+    return laggard_positions_of(BPF_CORE_READ(msk, bytes_received), consumed, false);
+  }
+  // First: what arrives after it has a map_seq of at least ack_seq.
+  __u64 ack_seq = BPF_CORE_READ(msk, ack_seq), map_seq = ack_seq;
   if (bpf_core_field_exists(msk->receive_queue))  // the older data
     skb = head_of((const void *)msk + bpf_core_field_offset(msk->receive_queue));
   if (!skb)
     skb = head_of((const void *)sk + bpf_core_field_offset(sk->sk_receive_queue));
-  if (!skb)
-    return 0;
-  const struct mptcp_skb_cb *cb = (const void *)skb + bpf_core_field_offset(skb->cb);
-  __u64 unread = BPF_CORE_READ(msk, ack_seq) - BPF_CORE_READ(cb, map_seq);  // map_seq moves with a read
+  if (skb) {
+    const struct mptcp_skb_cb *cb = (const void *)skb + bpf_core_field_offset(skb->cb);
+    map_seq = BPF_CORE_READ(cb, map_seq);  // moves with a read
+  }
   __u8 state = sk->__sk_common.skc_state;
-  if (unread && (state == TCP_CLOSE_WAIT || state == TCP_LAST_ACK || state == TCP_CLOSING || state == TCP_CLOSE))
-    unread--;
-  return unread;
-}
-
-// Mod 2^32, without the DATA_FIN.
-static __always_inline __u32 mptcp_received(const struct sock *sk)
-{
-  const struct mptcp_sock *msk = (const struct mptcp_sock *)sk;
-  if (bpf_core_field_exists(msk->bytes_received))
-    return BPF_CORE_READ(msk, bytes_received);
-  if (!bpf_core_field_exists(msk->ack_seq))
-    return 0;
-  __u8 state = sk->__sk_common.skc_state;
-  return BPF_CORE_READ(msk, ack_seq) - (state == TCP_CLOSE_WAIT || state == TCP_LAST_ACK || state == TCP_CLOSING);
+  bool fin = state == TCP_CLOSE_WAIT || state == TCP_LAST_ACK || state == TCP_CLOSING || state == TCP_CLOSE;
+  return laggard_positions_of(ack_seq, map_seq, fin);
 }
 
 static __always_inline bool fin_queued(const struct sock *sk)
@@ -90,18 +85,20 @@ static __always_inline bool fin_queued(const struct sock *sk)
   return sk->__sk_common.skc_flags & (1UL << bpf_core_enum_value(enum sock_flags, SOCK_DONE));
 }
 
-// Payload that a read could take now, as tcp_inq() says it: a queued FIN counts one in rcv_nxt and is not payload;
-// before the handshake ends the sequence numbers mean nothing; urgent data ends what a read can take.
-static __always_inline __u32 tcp_unread_bytes(const struct tcp_sock *tp, const struct sock *sk)
+// Payload that a read could take now, as tcp_inq() says it; before the handshake ends the sequence numbers mean nothing, and
+// urgent data ends what a read can take.
+static __always_inline struct laggard_positions tcp_positions_of(const struct sock *sk, __u32 rcv_nxt, __u32 copied_seq)
 {
   __u8 state = sk->__sk_common.skc_state;
   if (state == TCP_LISTEN || state == TCP_SYN_SENT || state == TCP_SYN_RECV)
-    return 0;
-  __u32 copied_seq = tp->copied_seq;
-  __u32 unread = tp->rcv_nxt - copied_seq;
-  if ((__s32)unread <= 0)
-    return 0;
-  return unread - (fin_queued(sk) ? 1 : 0);
+    copied_seq = rcv_nxt;
+  return laggard_positions_of(rcv_nxt, copied_seq, fin_queued(sk));
+}
+
+static __always_inline __u32 tcp_unread_bytes(const struct tcp_sock *tp, const struct sock *sk)
+{
+  __u32 copied_seq = LOAD_ONCE(tp->copied_seq);
+  return tcp_positions_of(sk, LOAD_ONCE(tp->rcv_nxt), copied_seq).unread_bytes;
 }
 
 // A child in an accept queue. A socket that a process has had, and closed, leaves both states with the closing.
@@ -112,9 +109,9 @@ static __always_inline bool is_unaccepted(const struct sock *sk)
          (!is_subflow(sk) || is_waiting_subflow(sk));
 }
 
-static __always_inline __u32 tcp_window_left(const struct tcp_sock *tp)
+static __always_inline __u32 tcp_window_left(const struct tcp_sock *tp, __u32 rcv_nxt)
 {
-  __s32 left = (__s32)(tp->rcv_wup + tp->rcv_wnd - tp->rcv_nxt);
+  __s32 left = (__s32)(tp->rcv_wup + tp->rcv_wnd - rcv_nxt);
   return left > 0 ? left : 0;
 }
 

@@ -36,16 +36,23 @@ static __always_inline void fill_addresses(__u8 *to_local, __u8 *to_peer, __u16 
   *peer_port = __builtin_bswap16(common->skc_dport);
 }
 
+static __always_inline void fill_positions(struct laggard_socket_record *record, struct laggard_positions positions)
+{
+  record->unread_bytes = positions.unread_bytes;
+  record->rcv_nxt = positions.rcv_nxt;
+  record->copied_seq = positions.copied_seq;
+}
+
 static __always_inline void fill_tcp(struct laggard_socket_record *record, struct sock *sk,
                                      const struct laggard_sock_state *state, __u64 now_jiffies)
 {
   struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
   if (!tp)
     return;
-  record->unread_bytes = tcp_unread_bytes(tp, sk);
-  record->rcv_nxt = tp->rcv_nxt - (fin_queued(sk) ? 1 : 0);
-  record->copied_seq = record->rcv_nxt - record->unread_bytes;
-  record->rcv_window_left = tcp_window_left(tp);
+  __u32 copied_seq = LOAD_ONCE(tp->copied_seq);
+  __u32 rcv_nxt = LOAD_ONCE(tp->rcv_nxt);
+  fill_positions(record, tcp_positions_of(sk, rcv_nxt, copied_seq));
+  record->rcv_window_left = tcp_window_left(tp, rcv_nxt);
   record->rcv_mss = tp->inet_conn.icsk_ack.rcv_mss;
   record->snd_una = tp->snd_una;
   record->write_seq = tp->write_seq;
@@ -59,15 +66,15 @@ static __always_inline void fill_tcp(struct laggard_socket_record *record, struc
   record->last_arrival_ns = jiffies_to_mono(arrival, now_jiffies, record->mono_ns);
   __u64 ack = widen_jiffies(tp->rcv_tstamp, now_jiffies);
   record->last_ack_ns = jiffies_to_mono(ack, now_jiffies, record->mono_ns);
-  if (state->read_rcv_nxt && state->read_rcv_nxt == tp->rcv_nxt)
+  if (state->read_rcv_nxt && state->read_rcv_nxt == rcv_nxt)
     record->leftover_bytes = record->unread_bytes;
   record->icsk_retransmits = tp->inet_conn.icsk_retransmits;
   record->icsk_probes_out = tp->inet_conn.icsk_probes_out;
   record->icsk_backoff = tp->inet_conn.icsk_backoff;
   record->user_timeout_ms = tp->inet_conn.icsk_user_timeout;
   record->tcp_retries2 = BPF_CORE_READ(sk, __sk_common.skc_net.net, ipv4.sysctl_tcp_retries2);
-  if (fin_queued(sk))
-    record->flags |= tp->rcv_nxt != tp->copied_seq ? LAGGARD_F_FIN_UNREAD : LAGGARD_F_FIN_READ;
+  if (record->flags & LAGGARD_F_SOCK_DONE)  // seen before rcv_nxt was loaded: rcv_nxt counts the FIN
+    record->flags |= rcv_nxt != copied_seq ? LAGGARD_F_FIN_UNREAD : LAGGARD_F_FIN_READ;
   if (sk->__sk_common.skc_flags & (1UL << bpf_core_enum_value(enum sock_flags, SOCK_KEEPOPEN)))
     record->flags |= LAGGARD_F_KEEPALIVE;
 }
@@ -85,14 +92,12 @@ static __always_inline void fill_mptcp(struct laggard_socket_record *record, con
     record->drops = (__u32)BPF_CORE_READ(first, sk_drops.counter);
     return;
   }
-  record->unread_bytes = mptcp_unread_bytes(sk);
-  record->rcv_nxt = mptcp_received(sk);
-  record->copied_seq = record->rcv_nxt - record->unread_bytes;
+  fill_positions(record, mptcp_positions(sk));
   record->rcv_mss = 1;
   record->rcv_window_left = record->sk_rcvbuf > record->sk_rmem_alloc ? record->sk_rcvbuf - record->sk_rmem_alloc : 0;
   record->snd_una = BPF_CORE_READ(msk, snd_una);
   record->write_seq = BPF_CORE_READ(msk, write_seq);
-  record->bytes_received = record->rcv_nxt;
+  record->bytes_received = bpf_core_field_exists(msk->bytes_received) ? BPF_CORE_READ(msk, bytes_received) : record->rcv_nxt;
   if (state->read_rcv_nxt && state->read_rcv_nxt == record->rcv_nxt)
     record->leftover_bytes = record->unread_bytes;
 }
