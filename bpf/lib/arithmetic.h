@@ -26,4 +26,15 @@ static inline struct laggard_positions laggard_positions_of(__u32 rcv_nxt, __u32
   return positions;
 }
 
+// A stamp that keeps the low 32 bits of jiffies; 0 = none. Softirqs go on writing it after now_jiffies was read: one that is a
+// little newer is of now. All others are of the past.
+#define LAGGARD_NEWER_JIFFIES 60000u  // a minute at 1000 Hz: no program is held up for longer within one record
+static inline __u64 widen_jiffies(__u32 low, __u64 now_jiffies)
+{
+  __u32 age = (__u32)now_jiffies - low;
+  if (!low)
+    return 0;
+  return -age <= LAGGARD_NEWER_JIFFIES ? now_jiffies : now_jiffies - age;
+}
+
 #endif

@@ -155,12 +155,6 @@ static __always_inline __u64 rwnd_limited_jiffies(const struct tcp_sock *tp, __u
   return spent;
 }
 
-// lrcvtime keeps the low 32 bits of jiffies.
-static __always_inline __u64 widen_jiffies(__u32 low, __u64 now_jiffies)
-{
-  return low ? now_jiffies - (__u32)((__u32)now_jiffies - low) : 0;
-}
-
 // ---- what a thread does ----
 
 #if defined(__TARGET_ARCH_x86)

@@ -37,5 +37,26 @@ TEST(Positions, NothingIsUnreadBehindTheEnd)
   expect_positions(laggard_positions_of(1700, 1717, false), 1700, 1700, 0);
 }
 
+TEST(Jiffies, AStampIsWidenedIntoThePast)
+{
+  const __u64 now = (7ULL << 32) + 1000;
+  EXPECT_EQ(widen_jiffies(1000, now), now);
+  EXPECT_EQ(widen_jiffies(983, now), now - 17);
+  EXPECT_EQ(widen_jiffies(0xffffffffU, now), now - 1001);  // before the low half wrapped
+  EXPECT_EQ(widen_jiffies(0x80000000U, now), (6ULL << 32) + 0x80000000U);
+  EXPECT_EQ(widen_jiffies(0, now), 0U);  // none
+}
+
+// A packet arrives after the clock was read.
+TEST(Jiffies, AStampThatIsALittleNewerIsNow)
+{
+  for (const __u64 now : {(7ULL << 32) + 1000, (7ULL << 32) + 0xffffffffU, 300ULL, 5ULL << 32})
+    for (const __u32 newer : {1U, 2U, 250U, 60'000U}) {
+      if (const auto low = static_cast<__u32>(now + newer); low != 0) {
+        EXPECT_EQ(widen_jiffies(low, now), now) << now << " + " << newer;
+      }
+    }
+}
+
 }  // namespace
 }  // namespace laggard
