@@ -291,6 +291,17 @@ struct bpf_iter__tcp {
 
 #pragma clang attribute pop
 
+#if defined(__TARGET_ARCH_arm64)
+// arch/arm64/include/uapi/asm/ptrace.h: what a uprobe's program is given, and what PT_REGS_*() of libbpf name. UAPI, so it is not
+// relocated.
+struct user_pt_regs {
+  __u64 regs[31];
+  __u64 sp;
+  __u64 pc;
+  __u64 pstate;
+};
+#endif
+
 #define AF_INET 2
 #define AF_INET6 10
 #define IPPROTO_TCP 6
