@@ -27,7 +27,7 @@ struct process_totals {
 #define SOCKETS_TRIED 10
 
 // By tgid. LRU: a full map forgets a process that reads nothing, and user space sees a total that fell, which starts a new
-// baseline.
+// baseline. User space makes it larger where there are many CPUs (source/live/map_size.h).
 struct {
   __uint(type, BPF_MAP_TYPE_LRU_HASH);
   __uint(max_entries, 8192);

@@ -12,6 +12,7 @@
 
 #include "laggard_before_6_2.skel.h"
 #include "source/live/host.h"
+#include "source/live/map_size.h"
 
 namespace laggard::source::live {
 namespace {
@@ -112,6 +113,10 @@ Result<Skeleton> load_object(bool with_kfuncs, std::span<const std::string_view>
   const auto is_among = [](bpf_program* program, std::span<const std::string_view> names) {
     return std::ranges::find(names, std::string_view(bpf_program__name(program))) != names.end();
   };
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, skeleton->obj)
+    if (bpf_map__type(map) == BPF_MAP_TYPE_LRU_HASH)
+      bpf_map__set_max_entries(map, lru_max_entries(bpf_map__max_entries(map), libbpf_num_possible_cpus()));
   bpf_program* program = nullptr;
   bpf_object__for_each_program(program, skeleton->obj)
     bpf_program__set_autoload(program, is_among(program, programs) || is_among(program, on_demand));
