@@ -584,6 +584,28 @@ TEST(Filter, ByProcess)
   EXPECT_THAT(opened_with([](auto& filter) { filter.comms = {"three"}; }), IsEmpty());
 }
 
+// As `laggard snapshot --pid` does.
+TEST(Filter, ByAnyProcessThatHoldsTheSocket)
+{
+  for (const auto& [tgid, findings] : {std::pair{17U, 1U}, {19U, 1U}, {23U, 1U}, {29U, 0U}}) {
+    detect::DetectorOptions options;
+    options.filter.tgids = {tgid};
+    Scene scene{options};
+    SceneProcess& reader = scene.process(23, "reader");
+    SceneProcess& child = scene.process(17, "child");
+    SceneProcess& grandchild = scene.process(19, "grandchild");
+    scene.process(29, "stranger");
+    stalled(scene, reader).holders = {child.id, grandchild.id, reader.id};
+    scene.run(60s);
+    const auto opened = scene.lines(Phase::Opened);
+    ASSERT_THAT(opened, SizeIs(findings)) << tgid;
+    if (findings > 0) {
+      EXPECT_EQ(opened[0].process.comm, "reader");
+      EXPECT_THAT(opened[0].holders, testing::UnorderedElementsAre(17, 19, 23));
+    }
+  }
+}
+
 TEST(Filter, ByPortOfEitherEndWhichLeavesOutFindingsAboutProcesses)
 {
   EXPECT_THAT(opened_with([](auto& filter) { filter.ports = {81}; }), ElementsAre(testing::Field(&Finding::kind, Kind::StalledReader)));

@@ -85,6 +85,15 @@ Duration grace_of(const model::Model& model) { return std::max(model.options().w
 
 }  // namespace
 
+bool Detector::concerns_wanted_process(const model::Model& model, const Verdict& verdict) const
+{
+  const std::set<std::uint32_t>& tgids = options_.filter.tgids;
+  if (tgids.empty() || tgids.contains(verdict.subject.process.tgid))
+    return true;
+  const Member member = find_member(model, verdict);
+  return member && std::ranges::any_of(member.holders(), [&](model::ProcessId holder) { return tgids.contains(holder.tgid); });
+}
+
 bool Detector::passes(const model::Model& model, const Verdict& verdict) const
 {
   const Filter& filter = options_.filter;
@@ -92,12 +101,14 @@ bool Detector::passes(const model::Model& model, const Verdict& verdict) const
   // A suspect may turn out to be either kind of memory finding.
   const bool kind_passes = allows(filter.kinds, verdict.subject.kind) ||
                            (verdict.to_be_attributed && filter.kinds.contains(Kind::HeapGrowth));
-  if (!kind_passes || !allows(filter.tgids, verdict.subject.process.tgid))
+  // Until its socket is looked for once, a process of --pid may hold it.
+  const Member member = find_member(model, verdict);
+  const bool may_be_held = member && !known(member.holders_checked()) && !verdict.to_be_attributed;
+  if (!kind_passes || (!may_be_held && !concerns_wanted_process(model, verdict)))
     return false;
   const model::Process* process = model.find(verdict.subject.process);
   if (!filter.comms.empty() && (process == nullptr || !filter.comms.contains(process->latest().comm)))
     return false;
-  const Member member = find_member(model, verdict);
   if (!member)
     return filter.ports.empty() && filter.netns.empty() &&
            allows(filter.cgroup_ids, process != nullptr ? process->latest().cgroup_id : 0);
@@ -178,7 +189,7 @@ Groups Detector::group(const model::Model& model)
     const bool is_orphan = member && known(member.holders_checked()) && member.holders().empty();
     if (!open && is_orphan && (verified || open_.contains(verdict.subject)))
       continue;
-    if (ripe)
+    if (ripe && concerns_wanted_process(model, verdict))
       groups[verdict.subject].push_back(std::move(verdict));
     else if (now - verdict.since >= verdict.ripe - now)
       ripening.insert(verdict.subject);

@@ -17,7 +17,7 @@ namespace laggard::detect {
 // Which subjects may become findings. Empty sets and zeros let everything pass.
 struct Filter {
   std::set<Kind> kinds;
-  std::set<std::uint32_t> tgids;
+  std::set<std::uint32_t> tgids;  // any of them holds the socket, or the finding is about it
   std::set<std::string> comms;
   std::set<std::uint16_t> ports;       // local or remote
   std::set<std::uint32_t> netns;
@@ -96,6 +96,8 @@ class Detector {
   const Open* regrouped_in(const model::Model& model, const Subject& subject, const Groups& groups) const;
   void list_suspects(MonoTime now, std::span<const Verdict> verdicts);
   bool passes(const model::Model& model, const Verdict& verdict) const;
+  // Its subject is one of Filter::tgids, or one of them holds its socket.
+  bool concerns_wanted_process(const model::Model& model, const Verdict& verdict) const;
   bool holders_verified(const model::Model& model, const Verdict& verdict) const;
   Finding picture(const model::Model& model, const Open& open, const std::vector<Verdict>& members) const;
   static void describe_whole(const model::Model& model, const std::vector<Verdict>& members, Finding& finding);
