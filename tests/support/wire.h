@@ -11,7 +11,7 @@
 
 namespace laggard::test {
 
-#define LAGGARD_KIND_OF(name, number, type) \
+#define LAGGARD_KIND_OF(name, number, type, first_bytes) \
   constexpr __u16 kind_of(const type&) { return LAGGARD_RECORD_##name; }
 LAGGARD_RECORD_KINDS(LAGGARD_KIND_OF)
 #undef LAGGARD_KIND_OF

@@ -12,7 +12,9 @@ namespace {
 
 using namespace std::chrono_literals;
 using test::append;
+using test::kind_of;
 using test::raw_tick;
+using testing::AllOf;
 using testing::HasSubstr;
 
 laggard_tick_record tick_record()
@@ -95,7 +97,7 @@ laggard_growth_record growth_record()
   laggard_growth_record record{};
   record.start_ns = 2, record.begin_ns = 3, record.end_ns = 5, record.cookie = 7, record.kernel_pages = 11, record.user_pages = 13;
   record.lost_pages = 17, record.memory_limit_bytes = 19, record.memory_limit_headroom_bytes = 23, record.tgid = 29;
-  record.flags = LAGGARD_GROWTH_COMPLETE;
+  record.flags = LAGGARD_GROWTH_COMPLETE, record.reads = 31;
   return record;
 }
 
@@ -125,19 +127,16 @@ TEST(Decode, AGrowthOfAnOlderOrANewerWriter)
 {
   RawTick raw = raw_tick(tick_record());
   append(raw, growth_record(), sizeof(laggard_growth_record) + 16);
-  append(raw, growth_record(), offsetof(laggard_growth_record, memory_limit_bytes));
-  append(raw, growth_record(), sizeof(laggard_record_header));
+  append(raw, growth_record(), offsetof(laggard_growth_record, reads));  // the first version
   append(raw, laggard_gone_record{{}, 77, 0});
   const auto tick = decode(raw);
   ASSERT_TRUE(tick) << tick.error().message();
-  ASSERT_EQ(tick->growths.size(), 3U);
+  ASSERT_EQ(tick->growths.size(), 2U);
   EXPECT_EQ(tick->growths[0].process, (model::ProcessId{29, 2}));
   EXPECT_TRUE(tick->growths[0].complete);
-  EXPECT_EQ(tick->growths[1].lost_bytes, 17U * 4096);
-  EXPECT_EQ(tick->growths[1].limit_bytes, 0U);
-  EXPECT_FALSE(tick->growths[1].process);
-  EXPECT_FALSE(tick->growths[1].complete);  // what was not said does not count as said
-  EXPECT_EQ(tick->growths[2].kernel_bytes, 0U);
+  EXPECT_EQ(tick->growths[0].reads, 31U);
+  EXPECT_EQ(tick->growths[1].limit_bytes, 19U);
+  EXPECT_EQ(tick->growths[1].reads, 0U);  // what was not said does not count as said
   EXPECT_EQ(tick->gone.at(0), 77U);
 }
 
@@ -322,14 +321,43 @@ TEST(Decode, ALongerRecordIsFromANewerWriterAndItsTailIsIgnored)
 TEST(Decode, AShorterRecordIsFromAnOlderWriterAndItsMissingTailIsAbsent)
 {
   RawTick raw;
-  append(raw, tick_record(), offsetof(laggard_tick_record, host_memory_available_bytes));
-  append(raw, socket_record(), offsetof(laggard_socket_record, last_read_ns));
+  laggard_tick_record head = tick_record();
+  laggard_socket_record socket = socket_record();
+  head.host_shmem_bytes = 17, head.skipped_runs = 19, socket.last_ack_ns = 23, socket.leftover_bytes = 29;
+  append(raw, head, offsetof(laggard_tick_record, skipped_runs));
+  append(raw, socket, offsetof(laggard_socket_record, last_ack_ns));
   const auto tick = decode(raw);
   ASSERT_TRUE(tick);
-  EXPECT_EQ(tick->host_available_bytes, 0U);
+  EXPECT_EQ(tick->host_shmem_bytes, 17U);
+  EXPECT_EQ(tick->lost.skipped_runs, 0U);
   EXPECT_EQ(tick->sockets.at(0).empty_reads, 137U);
-  EXPECT_FALSE(known(tick->sockets.at(0).last_read));
-  EXPECT_EQ(tick->sockets.at(0).run_bytes, 0U);
+  EXPECT_EQ(tick->sockets.at(0).sizes.back(), 1020U);
+  EXPECT_FALSE(known(tick->sockets.at(0).last_ack));
+  EXPECT_EQ(tick->sockets.at(0).leftover_bytes, 0U);
+}
+
+template <class Record>
+void expect_least(const char* name, std::size_t first_bytes)
+{
+  const bool is_tick = kind_of(Record{}) == LAGGARD_RECORD_TICK;
+  for (std::size_t size = 8; size <= sizeof(Record) + 8; size += 8) {
+    RawTick raw = is_tick ? RawTick{} : raw_tick(tick_record());
+    append(raw, Record{}, size);
+    const auto tick = decode(raw);
+    ASSERT_EQ(tick.has_value(), size >= first_bytes) << name << " " << size;
+    if (!tick) {
+      EXPECT_THAT(tick.error().message(), AllOf(HasSubstr(std::string(name) + " record at offset "), HasSubstr("has " + std::to_string(size)),
+                                                HasSubstr(std::to_string(first_bytes) + " is the least that any version wrote")));
+    }
+  }
+}
+
+// Else a few bytes become a sample of some hundred.
+TEST(Decode, ARecordShorterThanTheFirstVersionOfItsKindIsAnError)
+{
+#define LAGGARD_EXPECT_LEAST(name, number, type, first_bytes) expect_least<type>(#name, first_bytes);
+  LAGGARD_RECORD_KINDS(LAGGARD_EXPECT_LEAST)
+#undef LAGGARD_EXPECT_LEAST
 }
 
 TEST(Decode, AnUnknownKindIsSkipped)

@@ -235,8 +235,10 @@ TEST_F(Recording, ALengthThatIsNotThereReservesNoMemoryForIt)
   EXPECT_THAT(read().error, HasSubstr("damaged"));
   put(whole + frame(100, 0xffffffff));
   EXPECT_THAT(read().error, HasSubstr("damaged"));
-  put(whole + frame(200 << 20, 100) + "short");
+  put(whole + frame(200 << 20, 200 << 20) + "short");
   EXPECT_TRUE(read().truncated);
+  put(whole + frame(1000, 600'000) + std::string(1000, 'x'));
+  EXPECT_THAT(read().error, HasSubstr("damaged after tick 0: 1000 bytes would become 600000, and 512 times as many is the limit"));
   put(whole + frame(0, 0));
   EXPECT_THAT(read().error, HasSubstr("damaged"));
 }

@@ -38,10 +38,10 @@ int run_replay(const Options& options)
   }
   if (reader.truncated())
     trouble = options.file + " ends within a tick: replayed up to the last whole one";
-  if (trouble.empty() && session.ticks() == 0)
-    trouble = options.file + " holds no tick";
   if (trouble.empty() && !session.error().empty())
     trouble = options.file + ": " + session.error();
+  if (trouble.empty() && session.ticks() == 0)
+    trouble = options.file + " holds no tick";
   if (trouble.empty() && session.missing_ticks() > 0)
     trouble = options.file + ": ticks missing within it: " + std::to_string(session.missing_ticks());
   if (!trouble.empty()) {

@@ -261,18 +261,49 @@ void add(model::Tick& tick, const laggard_workload_record& record)
                      .command_line = text_of(record.command_line)};
 }
 
-// Exactly: what grows by doubling is moved and leaves twice the memory behind.
+std::size_t first_bytes_of(__u16 kind)
+{
+  switch (kind) {
+#define LAGGARD_RECORD_FIRST(name, number, type, first_bytes) \
+  case LAGGARD_RECORD_##name: return first_bytes;
+    LAGGARD_RECORD_KINDS(LAGGARD_RECORD_FIRST)
+#undef LAGGARD_RECORD_FIRST
+    default: return 0;
+  }
+}
+
+// Exactly: what grows by doubling is moved and leaves twice the memory behind. Of what is too short nothing is made.
 void reserve(std::span<const std::byte> raw, model::Tick& tick)
 {
   std::array<std::size_t, LAGGARD_RECORD_STILL + 1> counts{};
-  for_each_record(raw, [&](__u16 kind, std::span<const std::byte>) {
-    if (kind < counts.size())
+  for_each_record(raw, [&](__u16 kind, std::span<const std::byte> bytes) {
+    if (kind < counts.size() && bytes.size() >= first_bytes_of(kind))
       counts[kind]++;
   });
   tick.sockets.reserve(counts[LAGGARD_RECORD_SOCKET]);
   tick.still.reserve(counts[LAGGARD_RECORD_STILL]);
   tick.holders.reserve(counts[LAGGARD_RECORD_HOLDER]);
   tick.pooled.reserve(counts[LAGGARD_RECORD_POOLED]);
+}
+
+// What decodes must be paid for in bytes: a record of 8 bytes would become a sample of 500.
+Result<void> check_size(const laggard_record_header& header, std::size_t offset, std::size_t rest)
+{
+  const auto at_least = [&](std::string_view name, std::size_t first_bytes) -> Result<void> {
+    if (header.size >= first_bytes)
+      return {};
+    return failure(fmt::format("{} record at offset {} has {} bytes, and {} is the least that any version wrote", name, offset,
+                               header.size, first_bytes));
+  };
+  if (header.size < sizeof header || header.size > rest)
+    return failure(fmt::format("record of kind {} at offset {} claims {} bytes of {}", header.kind, offset, header.size, rest));
+  switch (header.kind) {
+#define LAGGARD_RECORD_AT_LEAST(name, number, type, first_bytes) \
+  case LAGGARD_RECORD_##name: return at_least(#name, first_bytes);
+    LAGGARD_RECORD_KINDS(LAGGARD_RECORD_AT_LEAST)
+#undef LAGGARD_RECORD_AT_LEAST
+    default: return {};  // from a newer writer
+  }
 }
 
 }  // namespace
@@ -287,9 +318,8 @@ Result<model::Tick> decode(std::span<const std::byte> raw)
     if (rest.size() < sizeof(laggard_record_header))
       return failure(fmt::format("{} stray bytes at the end of a tick", rest.size()));
     const auto header = take<laggard_record_header>(rest.first(sizeof(laggard_record_header)));
-    if (header.size < sizeof header || header.size > rest.size())
-      return failure(fmt::format("record of kind {} at offset {} claims {} bytes of {}", header.kind, offset, header.size,
-                                 rest.size()));
+    if (auto checked = check_size(header, offset, rest.size()); !checked)
+      return tl::make_unexpected(checked.error());
     const std::span<const std::byte> bytes = rest.first(header.size);
     if ((offset == 0) != (header.kind == LAGGARD_RECORD_TICK))
       return failure("a tick must begin with its one TICK record");

@@ -2,7 +2,8 @@
 // Raw ticks in a file, so that anything laggard concluded can be concluded again without root and without a kernel.
 //
 //   "LAGGARD\n"  u32 version (1)  u32 byte order mark 0x01020304  u32 header length  JSON header
-//   then per tick: "TICK"  u32 compressed bytes  u32 raw bytes  one zstd frame with checksum
+//   then per tick: "TICK"  u32 compressed bytes  u32 raw bytes  one zstd frame with checksum, and a skippable frame where the raw
+//   bytes would else be more than 512 times the compressed ones: a file cannot take much more memory than it has bytes
 //
 // Each frame is written with one write(2): a file that was cut off anywhere replays up to its last whole tick.
 #pragma once

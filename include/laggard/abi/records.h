@@ -4,26 +4,27 @@
 //
 // Byte order and alignment are the host's; a recording says which. Times are CLOCK_MONOTONIC nanoseconds, 0 = unknown.
 // `size` travels with every record: a longer record comes from a newer writer and its tail is ignored, a shorter one
-// from an older writer and its missing tail reads as 0, so a field that is added later must treat 0 as "absent".
+// from an older writer and its missing tail reads as 0, so a field that is added later must treat 0 as "absent". One that is
+// shorter than the first version of its kind is damage.
 #ifndef LAGGARD_ABI_RECORDS_H
 #define LAGGARD_ABI_RECORDS_H
 
 #include "sock_state.h"
 
-// kind name, number, struct. Numbers are for ever.
-#define LAGGARD_RECORD_KINDS(X)          \
-  X(TICK, 1, laggard_tick_record)        \
-  X(SOCKET, 2, laggard_socket_record)    \
-  X(GONE, 3, laggard_gone_record)        \
-  X(HOLDER, 4, laggard_holder_record)    \
-  X(PROCESS, 5, laggard_process_record)  \
-  X(POOLED, 6, laggard_pooled_record)    \
-  X(GROWTH, 7, laggard_growth_record)    \
-  X(PAIR, 8, laggard_pair_record)        \
-  X(WORKLOAD, 9, laggard_workload_record) \
-  X(STILL, 10, laggard_still_record)
+// kind name, number, struct, size of its first version. Numbers are for ever, and no writer has made a shorter record.
+#define LAGGARD_RECORD_KINDS(X)               \
+  X(TICK, 1, laggard_tick_record, 104)        \
+  X(SOCKET, 2, laggard_socket_record, 368)    \
+  X(GONE, 3, laggard_gone_record, 24)         \
+  X(HOLDER, 4, laggard_holder_record, 32)     \
+  X(PROCESS, 5, laggard_process_record, 104)  \
+  X(POOLED, 6, laggard_pooled_record, 96)     \
+  X(GROWTH, 7, laggard_growth_record, 88)     \
+  X(PAIR, 8, laggard_pair_record, 864)        \
+  X(WORKLOAD, 9, laggard_workload_record, 1816) \
+  X(STILL, 10, laggard_still_record, 24)
 
-#define LAGGARD_RECORD_ENUM(name, number, type) LAGGARD_RECORD_##name = number,
+#define LAGGARD_RECORD_ENUM(name, number, type, first_bytes) LAGGARD_RECORD_##name = number,
 enum laggard_record_kind { LAGGARD_RECORD_KINDS(LAGGARD_RECORD_ENUM) };
 #undef LAGGARD_RECORD_ENUM
 
@@ -290,8 +291,9 @@ struct laggard_workload_record {
   char command_line[1024];       // arguments with a space between; empty unless asked for
 };
 
-#define LAGGARD_RECORD_CHECK(name, number, type) \
-  LAGGARD_ABI_ASSERT(sizeof(struct type) % 8 == 0, #type " must keep the stream aligned");
+#define LAGGARD_RECORD_CHECK(name, number, type, first_bytes)                              \
+  LAGGARD_ABI_ASSERT(sizeof(struct type) % 8 == 0, #type " must keep the stream aligned"); \
+  LAGGARD_ABI_ASSERT(sizeof(struct type) >= first_bytes, #type " only grows");
 LAGGARD_RECORD_KINDS(LAGGARD_RECORD_CHECK)
 #undef LAGGARD_RECORD_CHECK
 
