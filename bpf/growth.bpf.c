@@ -47,6 +47,20 @@ struct {
   __type(value, struct thread);
 } threads __weak SEC(".maps");
 
+// A counter of pages as this CPU saw it at the event before, by index of the suspect and kind of page.
+struct seen_counter {
+  __u64 mm;
+  __s64 count;  // that all CPUs share
+  __s32 part;   // of this CPU, not yet in `count`
+  __u32 generation;
+};
+struct {
+  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+  __uint(max_entries, LAGGARD_MAX_SUSPECTS * 2);
+  __type(key, __u32);
+  __type(value, struct seen_counter);
+} seen_counters __weak SEC(".maps");
+
 // ---- the user's registers at the last entry into the kernel ----
 
 #if defined(__TARGET_ARCH_x86)
@@ -192,15 +206,49 @@ static __noinline __u64 sample(struct laggard_suspect *suspect, struct task_stru
   return id;
 }
 
-// How much larger the suspect is than at the event before; MM_* `member`.
+// How much this CPU's part of a counter has grown since its last event, however many CPUs there are. False: only the sum over
+// all of them can tell. lib/percpu_counter.c: a part that reaches percpu_counter_batch, twice the number of CPUs or more, goes to
+// `count` and begins at 0. So the sum is for one page in so many, or for those that come as a huge page.
+static __always_inline bool step_of_cpu(const struct laggard_suspect *suspect, struct mm_struct *mm, int member, __s64 *step)
+{
+  __u32 index = suspect->index * 2 + (member == MM_SHMEMPAGES), zero = 0;
+  struct seen_counter *seen = bpf_map_lookup_elem(&seen_counters, &index);
+  void *element = bpf_map_lookup_elem(&cpu_offsets, &zero);
+  if (!seen || !element)
+    return false;
+  const struct percpu_counter *counter = rss_counter(mm, member);
+  struct seen_counter now = {
+    .mm = (__u64)mm,
+    .count = BPF_CORE_READ(counter, count),
+    .part = percpu_slot((unsigned long)BPF_CORE_READ(counter, counters), percpu_origin(), element),
+    .generation = suspect->generation,
+  };
+  struct seen_counter before = *seen;
+  *seen = now;
+  bool may_be_emptied = now.count != before.count && (now.part == 0 || now.part < before.part);
+  if (before.mm != now.mm || before.generation != now.generation || may_be_emptied)
+    return false;
+  *step = now.part - before.part;
+  return true;
+}
+
+// How much larger the suspect is than at the event before; MM_* `member`. What other processes do to its memory, and what two
+// threads of it count at one moment, is put right by the next sum.
 static __always_inline __s64 step(struct laggard_suspect *suspect, struct mm_struct *mm, int member)
 {
-  __u32 error_pages = 0;
+  __u32 error_pages = 0, place = member;
+  __s64 pages_of_cpu = 0;
+  asm volatile("" : "+r"(place));  // the compiler knows that it is below 4, the verifier does not
+  place &= 3;
+  if (has_percpu_rss(mm) && step_of_cpu(suspect, mm, member, &pages_of_cpu)) {
+    __sync_fetch_and_add(&suspect->last_pages[place], pages_of_cpu);
+    return pages_of_cpu;
+  }
   __u64 pages = mm_pages(mm, member, &error_pages);
-  __u64 before = __sync_lock_test_and_set(&suspect->last_pages[member & 3], pages);
+  __u64 before = __sync_lock_test_and_set(&suspect->last_pages[place], pages);
   if (before)
     return pages - before;
-  suspect->first_pages[member & 3] = pages ? pages - 1 : 0;
+  suspect->first_pages[place] = pages ? pages - 1 : 0;
   return pages != 0;
 }
 

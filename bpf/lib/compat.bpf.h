@@ -210,35 +210,55 @@ static __always_inline unsigned long address_of(void *pointer)
   return address;
 }
 
+static __always_inline __s32 percpu_slot(unsigned long counters, unsigned long origin, void *element)
+{
+  __s32 part = 0;
+  bpf_probe_read_kernel(&part, sizeof(part), (void *)(counters + (address_of(element) - origin)));
+  return part;
+}
+
+// Where the __percpu pointer of cpu_offsets points.
+static __always_inline unsigned long percpu_origin(void)
+{
+  struct bpf_array *array = (struct bpf_array *)address_of(&cpu_offsets);
+  return (unsigned long)BPF_CORE_READ(array, pptrs[0]);
+}
+
 static __always_inline __s64 percpu_counter_pages(const struct percpu_counter *counter)
 {
   __s64 sum = BPF_CORE_READ(counter, count);
   __u32 zero = 0;
-  unsigned long counters = (unsigned long)BPF_CORE_READ(counter, counters);
-  struct bpf_array *array = (struct bpf_array *)address_of(&cpu_offsets);
-  unsigned long origin = (unsigned long)BPF_CORE_READ(array, pptrs[0]);
+  unsigned long counters = (unsigned long)BPF_CORE_READ(counter, counters), origin = percpu_origin();
   for (__u32 cpu = 0; cpu < LAGGARD_MAX_CPUS; cpu++) {
     void *element = bpf_map_lookup_percpu_elem(&cpu_offsets, &zero, cpu);
-    __s32 part = 0;
     if (!element)
       break;
-    bpf_probe_read_kernel(&part, sizeof(part), (void *)(counters + (address_of(element) - origin)));
-    sum += part;
+    sum += percpu_slot(counters, origin, element);
   }
   return sum;
+}
+
+// Since 6.2; MM_* `member`. CO-RE does not relocate the stride of an array that is indexed by a variable.
+static __always_inline const struct percpu_counter *rss_counter(const struct mm_struct *mm, int member)
+{
+  return (void *)mm + bpf_core_field_offset(mm->rss_stat) + member * bpf_core_type_size(struct percpu_counter);
+}
+
+static __always_inline bool has_percpu_rss(const struct mm_struct *mm)
+{
+  const struct mm_struct___before_6_2 *old = (const void *)mm;
+  return !bpf_core_field_exists(old->rss_stat.count);
 }
 
 static __always_inline __u64 mm_pages(struct mm_struct *mm, int member, __u32 *error_pages)
 {
   struct mm_struct___before_6_2 *old = (void *)mm;
   __s64 pages;
-  if (bpf_core_field_exists(old->rss_stat.count)) {
+  if (has_percpu_rss(mm)) {
+    pages = percpu_counter_pages(rss_counter(mm, member));
+  } else {
     *error_pages = LAGGARD_TASK_RSS_EVENTS;
     pages = BPF_CORE_READ(old, rss_stat.count[member].counter);
-  } else {
-    // CO-RE does not relocate the stride of an array that is indexed by a variable.
-    pages = percpu_counter_pages((void *)mm + bpf_core_field_offset(mm->rss_stat) +
-                                 member * bpf_core_type_size(struct percpu_counter));
   }
   return pages > 0 ? pages : 0;
 }

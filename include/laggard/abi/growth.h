@@ -20,7 +20,7 @@ struct laggard_suspect {
   __u64 lost_pages;         // could not be counted: more sockets than the map has room for
   __u64 lost_samples;       // did not fit into the ring
   __u32 generation;         // of the attribution, never used again: what a thread read in an earlier one is forgotten
-  __u32 padding;
+  __u32 index;              // below LAGGARD_MAX_SUSPECTS, its own while it runs
 };
 
 struct laggard_growth_key {

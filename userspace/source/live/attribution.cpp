@@ -34,6 +34,14 @@ bool Attributions::has(model::ProcessId process) const
   return std::ranges::any_of(running_, [&](const Running& running) { return running.request.process == process; });
 }
 
+std::uint32_t Attributions::free_index() const
+{
+  std::uint32_t index = 0;
+  while (std::ranges::any_of(running_, [&](const Running& running) { return running.index == index; }))
+    index++;
+  return index;
+}
+
 Result<void> Attributions::attach()
 {
   for (std::string_view name : programs_) {
@@ -58,10 +66,11 @@ Result<void> Attributions::begin(const AttributionRequest& request, MonoTime now
   }
   laggard_suspect suspect{};
   suspect.generation = ++generations_;
+  suspect.index = free_index();
   suspect.stack_interval_ns = static_cast<__u64>(request.stack_interval.count());
   if (bpf_map_update_elem(suspects_fd(), &request.process.tgid, &suspect, BPF_ANY) != 0)
     return errno_failure("cannot name a suspect to the kernel");
-  running_.push_back({request, now, suspect.generation});
+  running_.push_back({request, now, suspect.generation, suspect.index});
   stopped_ = false;
   if (links_.empty())
     if (auto attached = attach(); !attached) {

@@ -56,6 +56,7 @@ class Attributions {
     AttributionRequest request;
     MonoTime begin;
     std::uint32_t generation = 0;
+    std::uint32_t index = 0;
   };
   struct DestroyLink {
     void operator()(bpf_link* link) const { bpf_link__destroy(link); }
@@ -64,6 +65,7 @@ class Attributions {
     void operator()(ring_buffer* ring) const { ring_buffer__free(ring); }
   };
   Result<void> attach();
+  std::uint32_t free_index() const;
   bool is_over(const Running& running, const laggard_suspect& suspect, MonoTime now) const;
   void tell(const Running& running, const laggard_suspect& suspect, MonoTime now, std::uint32_t epoch, RawTick& into);
   int suspects_fd() const;
