@@ -11,7 +11,8 @@ namespace laggard::source::live {
 inline unsigned lru_max_entries(unsigned wanted, int possible_cpus)
 {
   constexpr unsigned kLocalFreeTarget = 128;
-  return wanted + kLocalFreeTarget * static_cast<unsigned>(std::clamp(possible_cpus, 1, 8192));  // CONFIG_NR_CPUS <= 8192
+  constexpr int kMostCpus = 8192;  // CONFIG_NR_CPUS with MAXSMP, x86
+  return wanted + kLocalFreeTarget * static_cast<unsigned>(std::clamp(possible_cpus, 1, kMostCpus));
 }
 
 }  // namespace laggard::source::live
