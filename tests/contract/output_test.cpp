@@ -394,6 +394,24 @@ TEST(OutputLines, TheAgentSaysWhatItCanSee)
   EXPECT_EQ(line["laggard.loss.ring_full"], 3);
   EXPECT_EQ(line["laggard.loss.no_storage"], 5);
   EXPECT_EQ(line["laggard.loss.skipped_runs"], 0);
+  EXPECT_FALSE(line.contains("laggard.output.dropped_opened"));
+}
+
+TEST(OutputLines, DroppedLinesAreCountedInWordsAndNumbers)
+{
+  output::Degraded degraded{.time = sample_time(), .message = "slow", .lost = {}, .dropped = {.opened = 2, .updated = 3, .degraded = 7}};
+  const json line = checked([&](output::Sink& sink) { return sink.degraded(degraded); });
+  EXPECT_EQ(line["message"], "slow; 12 lines of output dropped (2 opened, 3 updated, 7 degraded)");
+  EXPECT_EQ(line["laggard.output.dropped_opened"], 2);
+  EXPECT_EQ(line["laggard.output.dropped_updated"], 3);
+  EXPECT_EQ(line["laggard.output.dropped_resolved"], 0);
+  EXPECT_EQ(line["laggard.output.dropped_degraded"], 7);
+  output::Summary summary = sample_summary();
+  summary.dropped.resolved = 1;
+  const json end = checked(summary);
+  EXPECT_EQ(end["laggard.output.dropped_resolved"], 1);
+  EXPECT_EQ(end["laggard.agent.incomplete"], false);
+  EXPECT_THAT(end["message"].get<std::string>(), testing::HasSubstr(", 1 line of output dropped (1 resolved)"));
 }
 
 TEST(OutputLines, NothingFoundAndCouldNotLookDiffer)

@@ -59,7 +59,18 @@ TEST(Metrics, EverythingThatCanHappenIsThereFromZeroOn)
     }
   EXPECT_THAT(page, AllOf(says("laggard_findings_resolved_total{kind=\"slow-reader\",resolution=\"process_exited\"} 0"),
                           says("laggard_lost_total{cause=\"ring_full\"} 0"), says("laggard_sockets_tracked{transport=\"udp\"} 0"),
-                          says("laggard_ticks_total 0"), says("laggard_degraded_total 0")));
+                          says("laggard_ticks_total 0"), says("laggard_degraded_total 0"),
+                          says("laggard_output_waiting_lines 0"), says("laggard_output_dropped_total{phase=\"opened\"} 0")));
+}
+
+TEST(Metrics, WhatTheOutputDoesNotTakeIsCounted)
+{
+  Metrics metrics{{}};
+  metrics.output(13, {.opened = 2, .updated = 3, .resolved = 5, .degraded = 7});
+  EXPECT_THAT(metrics.text({}),
+              AllOf(says("laggard_output_waiting_lines 13"), says("laggard_output_dropped_total{phase=\"opened\"} 2"),
+                    says("laggard_output_dropped_total{phase=\"updated\"} 3"), says("laggard_output_dropped_total{phase=\"resolved\"} 5"),
+                    says("laggard_output_dropped_total{phase=\"degraded\"} 7")));
 }
 
 TEST(Metrics, AFindingIsOpenUntilItIsResolved)

@@ -151,6 +151,16 @@ void add_losses(Builder& out, const model::Losses& lost)
   out.add("laggard.loss.skipped_runs", lost.skipped_runs);
 }
 
+void add_dropped(Builder& out, const Dropped& dropped)
+{
+  if (dropped.total() == 0)
+    return;
+  out.add("laggard.output.dropped_opened", dropped.opened);
+  out.add("laggard.output.dropped_updated", dropped.updated);
+  out.add("laggard.output.dropped_resolved", dropped.resolved);
+  out.add("laggard.output.dropped_degraded", dropped.degraded);
+}
+
 std::string_view severity_text(const detect::Finding& finding)
 {
   if (finding.phase == detect::Phase::Resolved)
@@ -386,6 +396,7 @@ Fields degraded_fields(const Observer& observer, const Degraded& degraded)
   Builder out;
   add_head(out, observer, degraded.time, "warn", "laggard.agent.degraded", degraded_message(degraded));
   add_losses(out, degraded.lost);
+  add_dropped(out, degraded.dropped);
   return out.take();
 }
 
@@ -401,6 +412,7 @@ Fields stopped_fields(const Observer& observer, const Summary& summary)
   out.add("laggard.agent.findings_open", summary.findings_open);
   out.add("laggard.agent.sockets_tracked", summary.sockets_tracked);
   add_losses(out, summary.lost);
+  add_dropped(out, summary.dropped);
   return out.take();
 }
 

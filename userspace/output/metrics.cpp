@@ -202,6 +202,13 @@ std::string Metrics::text(const SelfUsage& self, Reader reader) const
   Page::add(lost, {{"cause", "skipped_runs"}}, lost_.skipped_runs);
   page.counter("laggard_degraded_total", "Times laggard said that it sees less well from then on.", static_cast<double>(degraded_));
 
+  page.gauge("laggard_output_waiting_lines", "Lines that wait until whoever reads the output takes them.", static_cast<double>(waiting_));
+  auto& dropped = page.family(MetricType::Counter, "laggard_output_dropped_total", "Lines that were not written because the output took no more, by what they said of a finding; degraded: of laggard itself.");
+  Page::add(dropped, {{"phase", "opened"}}, dropped_.opened);
+  Page::add(dropped, {{"phase", "updated"}}, dropped_.updated);
+  Page::add(dropped, {{"phase", "resolved"}}, dropped_.resolved);
+  Page::add(dropped, {{"phase", "degraded"}}, dropped_.degraded);
+
   // All zero: nobody told the kernel to count.
   if (std::ranges::any_of(programs_, [](const model::ProgramRuns& program) { return program.runs > 0; })) {
     auto& run_seconds = page.family(MetricType::Counter, "laggard_bpf_run_seconds_total", "Time in each BPF program; counted while sysctl kernel.bpf_stats_enabled is 1.");

@@ -15,6 +15,7 @@
 #include "detect/finding.h"
 #include "model/model.h"
 #include "model/observer.h"
+#include "output/sink.h"
 
 namespace laggard::output {
 
@@ -38,6 +39,12 @@ class Metrics {
   void records(const model::Tick& tick);
   // After the model was told of them.
   void tick(const model::Model& model);
+  // What the output has not taken: lines that wait for it, and the total of those that there was no room for.
+  void output(std::size_t waiting, const Dropped& dropped)
+  {
+    waiting_ = waiting;
+    dropped_ = dropped;
+  }
   // Totals of laggard's BPF programs.
   void programs(const std::vector<model::ProgramRuns>& programs) { programs_ = programs; }
 
@@ -64,6 +71,8 @@ class Metrics {
   std::map<std::uint64_t, Series> is_open_;  // by id of the finding
   std::set<std::string> namespaces_;
   std::uint64_t degraded_ = 0;
+  std::size_t waiting_ = 0;
+  Dropped dropped_;
 
   std::uint64_t ticks_ = 0;
   WallTime last_tick_;

@@ -1,14 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "output/sink.h"
 
-#include <poll.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <array>
-#include <cerrno>
-#include <climits>
 
 #include "output/fields.h"
 #include "output/text.h"
@@ -18,52 +11,6 @@ namespace {
 
 // rsyslog cuts at 8 KiB and then fails to parse. With the newline.
 constexpr std::size_t kMaxLineBytes = 8000;
-
-constexpr int kPatienceMs = 1000;  // with a reader that does not read, once we have been asked to stop
-
-bool is_file(int fd)
-{
-  struct stat status {};
-  return ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
-}
-
-// 0, or errno: EINTR where we have been asked to stop and nobody reads.
-int wait_for_reader(int fd, int stop_fd)
-{
-  std::array<pollfd, 2> fds = {pollfd{fd, POLLOUT, 0}, pollfd{stop_fd, POLLIN, 0}};
-  while (::poll(fds.data(), fds.size(), -1) < 0)
-    if (errno != EINTR)
-      return errno;
-  return fds[0].revents != 0 || ::poll(fds.data(), 1, kPatienceMs) > 0 ? 0 : EINTR;
-}
-
-// 0 or errno. In one write(2) where the kernel takes it all, which pipes do up to PIPE_BUF and files always.
-int write_all(int fd, std::string_view bytes, int stop_fd)
-{
-  // What can be written to takes PIPE_BUF bytes without waiting.
-  const std::size_t most = stop_fd >= 0 && !is_file(fd) ? PIPE_BUF : bytes.size();
-  while (!bytes.empty()) {
-    if (stop_fd >= 0)
-      if (const int error = wait_for_reader(fd, stop_fd); error != 0)
-        return error;
-    const ssize_t written = ::write(fd, bytes.data(), std::min(bytes.size(), most));
-    if (written > 0) {
-      bytes.remove_prefix(static_cast<std::size_t>(written));
-      continue;
-    }
-    if (written == 0)
-      return EIO;
-    if (errno == EINTR)
-      continue;
-    if (errno != EAGAIN && errno != EWOULDBLOCK)
-      return errno;
-    // Somebody who shares the terminal or pipe made it non-blocking.
-    pollfd wait{fd, POLLOUT, 0};
-    if (::poll(&wait, 1, -1) < 0 && errno != EINTR)
-      return errno;
-  }
-  return 0;
-}
 
 // json and logfmt: everything goes to one stream, an event is a line.
 class LineSink final : public Sink {
@@ -106,7 +53,7 @@ class LineSink final : public Sink {
 
 bool Sink::write(int fd, std::string_view bytes)
 {
-  const int error = write_all(fd, bytes, stop_fd_);
+  const int error = writer_.write(fd, bytes);
   if (error != 0)
     error_ = std::error_code(error, std::system_category());
   return error == 0;

@@ -14,11 +14,22 @@
 #include "detect/finding.h"
 #include "model/observer.h"
 #include "model/tick.h"
+#include "output/writer.h"
 
 namespace laggard::output {
 
 using model::HookChoice;
 using model::Observer;
+
+// Lines that there was no room to keep until the output took them.
+struct Dropped {
+  std::uint64_t opened = 0;
+  std::uint64_t updated = 0;
+  std::uint64_t resolved = 0;
+  std::uint64_t degraded = 0;  // and diagnostics
+  std::uint64_t total() const { return opened + updated + resolved + degraded; }
+  bool operator==(const Dropped&) const = default;
+};
 
 struct Summary {
   WallTime time;
@@ -28,6 +39,7 @@ struct Summary {
   std::uint64_t findings_open = 0;  // at the end
   std::uint64_t sockets_tracked = 0;
   model::Losses lost;
+  Dropped dropped{};        // does not make it incomplete: it was looked at, and counted
   bool incomplete = false;  // "nothing found" would be a lie
   std::string reason;       // of the end: "interrupted", "duration reached", "end of recording", ...
 };
@@ -36,6 +48,7 @@ struct Degraded {
   WallTime time;
   std::string message;  // what cannot be seen any more and why
   model::Losses lost;   // since the last such line
+  Dropped dropped{};    // the same
 };
 
 // A line of `laggard snapshot`.
@@ -105,18 +118,22 @@ class Sink {
   virtual bool degraded(const Degraded& degraded) = 0;
   virtual bool stopped(const Summary& summary) = 0;
 
+  // False where what was said before could not be written, which is known only now.
+  virtual bool takes_more() { return true; }
+
   std::error_code error() const { return error_; }
 
   // Once `fd` is readable, whoever reads the output is not waited for any longer than a second: error() is then
   // std::errc::interrupted. Not owned.
-  void give_up_when(int fd) { stop_fd_ = fd; }
+  void give_up_when(int fd) { writer_.give_up_when(fd); }
 
  protected:
   bool write(int fd, std::string_view bytes);
+  void failed(std::error_code error) { error_ = error; }
 
  private:
   std::error_code error_;
-  int stop_fd_ = -1;
+  Writer writer_;
 };
 
 enum class Format : std::uint8_t { Text, Json, Logfmt };

@@ -17,6 +17,16 @@ std::string counted(std::uint64_t count, std::string_view thing)
   return fmt::format("{} {}{}", count, thing, count == 1 ? "" : "s");
 }
 
+std::string dropped_words(const Dropped& dropped)
+{
+  std::vector<std::string> kinds;
+  for (const auto& [count, kind] : {std::pair{dropped.opened, "opened"}, std::pair{dropped.updated, "updated"},
+                                    std::pair{dropped.resolved, "resolved"}, std::pair{dropped.degraded, "degraded"}})
+    if (count > 0)
+      kinds.push_back(fmt::format("{} {}", count, kind));
+  return fmt::format("{} of output dropped ({})", counted(dropped.total(), "line"), join(kinds, ", "));
+}
+
 std::string losses_words(const model::Losses& lost)
 {
   std::vector<std::string> kinds;
@@ -218,6 +228,8 @@ std::string degraded_message(const Degraded& degraded)
   std::string message = degraded.message;
   if (degraded.lost.total() > 0)
     message += "; " + losses_words(degraded.lost);
+  if (degraded.dropped.total() > 0)
+    message += "; " + dropped_words(degraded.dropped);
   return visible(message);
 }
 
@@ -239,6 +251,8 @@ std::string stopped_message(const Summary& summary)
     message += ", " + losses_words(summary.lost);
   if (summary.lost.skipped_runs > 0)
     message += fmt::format(", {} unseen", counted(summary.lost.skipped_runs, "event"));
+  if (summary.dropped.total() > 0)
+    message += ", " + dropped_words(summary.dropped);
   if (!summary.reason.empty())
     message += "; ended: " + summary.reason;
   return visible(message);
