@@ -97,6 +97,16 @@ TEST(Options, CommonOnesMayStandBeforeOrAfterTheCommand)
   }
 }
 
+TEST(Options, AFileGetsJsonWhateverStandardOutputIs)
+{
+  EXPECT_EQ(options({}).output_file, "");
+  const Options o = options({"watch", "--output-file", "/x"});
+  EXPECT_EQ(o.output_file, "/x");
+  EXPECT_EQ(sink_options(o).format, output::Format::Json);
+  EXPECT_EQ(sink_options(options({"--output-file", "/x", "--output", "text"})).format, output::Format::Text);
+  EXPECT_EQ(options({"replay", "--output-file", "/x", "file"}).output_file, "/x");
+}
+
 TEST(Options, EveryCommandIsKnown)
 {
   EXPECT_EQ(options({"watch"}).command, Command::Watch);

@@ -45,6 +45,14 @@ sigset_t stop_signals()
   return set;
 }
 
+sigset_t only(int number)
+{
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, number);
+  return set;
+}
+
 }  // namespace
 
 Result<LiveSetup> open_live(const Options& options)
@@ -93,16 +101,28 @@ Result<void> give_up_privileges(const Options& options, LiveSetup& setup, std::v
   return source::live::drop_privileges(keep);
 }
 
-Result<StopSignals> StopSignals::take()
+void hold_hangup()
+{
+  ::signal(SIGHUP, SIG_DFL);
+  const sigset_t set = only(SIGHUP);
+  ::sigprocmask(SIG_BLOCK, &set, nullptr);
+}
+
+Result<StopSignals> StopSignals::take(Hangup hangup)
 {
   StopSignals signals;
-  const sigset_t set = stop_signals();
+  sigset_t set = stop_signals();
   sigset_t before;
   if (::sigprocmask(SIG_BLOCK, &set, &before) != 0)
     return errno_failure("cannot block signals");
   signals.before_.reset(new sigset_t(before));
+  if (hangup == Hangup::Reopens) {
+    sigdelset(&set, SIGHUP);
+    const sigset_t other = only(SIGHUP);
+    signals.hangup_fd_.reset(::signalfd(-1, &other, SFD_CLOEXEC | SFD_NONBLOCK));
+  }
   signals.fd_.reset(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-  if (!signals.fd_)
+  if (!signals.fd_ || (hangup == Hangup::Reopens && !signals.hangup_fd_))
     return errno_failure("cannot wait for signals");
   return signals;
 }
@@ -111,6 +131,7 @@ void StopSignals::give_back()
 {
   before_.reset();
   fd_.reset();
+  hangup_fd_.reset();
 }
 
 void StopSignals::GiveBack::operator()(const sigset_t* before) const
@@ -138,14 +159,15 @@ Result<LoopClock> LoopClock::start(const Options& options, int ring_fd, const St
   }
   clock.ring_fd_ = ring_fd;
   clock.stop_fd_ = signals.fd();
+  clock.hangup_fd_ = signals.hangup_fd();
   return clock;
 }
 
 Result<LoopClock::Event> LoopClock::wait()
 {
   for (;;) {
-    std::array<pollfd, 4> fds = {pollfd{stop_fd_, POLLIN, 0}, pollfd{end_.get(), POLLIN, 0},
-                                 pollfd{ticks_.get(), POLLIN, 0}, pollfd{ring_fd_, POLLIN, 0}};
+    std::array<pollfd, 5> fds = {pollfd{stop_fd_, POLLIN, 0}, pollfd{end_.get(), POLLIN, 0}, pollfd{ticks_.get(), POLLIN, 0},
+                                 pollfd{ring_fd_, POLLIN, 0}, pollfd{hangup_fd_, POLLIN, 0}};
     if (::poll(fds.data(), fds.size(), -1) < 0) {
       if (errno == EINTR)
         continue;
@@ -155,6 +177,11 @@ Result<LoopClock::Event> LoopClock::wait()
       return Event::Interrupted;
     if (fds[1].revents != 0)
       return Event::DurationOver;
+    if (fds[4].revents != 0) {
+      signalfd_siginfo told{};
+      if (::read(hangup_fd_, &told, sizeof told) == sizeof told)
+        return Event::Hangup;
+    }
     if (fds[2].revents != 0) {
       std::uint64_t expirations = 0;  // more than one: we were held up, and there is no use in catching up
       if (::read(ticks_.get(), &expirations, sizeof expirations) == sizeof expirations)

@@ -4,6 +4,7 @@
 
 #include <signal.h>
 
+#include <functional>
 #include <memory>
 
 #include "base/fd.h"
@@ -23,12 +24,18 @@ Result<LiveSetup> open_live(const Options& options);
 // Keeps the capabilities of `keep` (CAP_* numbers).
 Result<void> give_up_privileges(const Options& options, LiveSetup& setup, std::vector<int> keep = {});
 
+// What SIGHUP asks for: the end, or another output file.
+enum class Hangup : std::uint8_t { Stops, Reopens };
+// From now on until StopSignals are taken SIGHUP ends nothing and is not lost, also where we were started to ignore it.
+void hold_hangup();
+
 // While it exists, SIGINT, SIGTERM and SIGHUP end nothing, but make fd() readable, for good. At its end they do again what
 // they did before, and those that came meanwhile have had their effect.
 class StopSignals {
  public:
-  static Result<StopSignals> take();
+  static Result<StopSignals> take(Hangup hangup = Hangup::Stops);
   int fd() const { return fd_.get(); }
+  int hangup_fd() const { return hangup_fd_.get(); }  // readable while a SIGHUP waits to be read; -1: it stops
   void give_back();  // before its end
 
  private:
@@ -37,12 +44,13 @@ class StopSignals {
   };
   std::unique_ptr<const sigset_t, GiveBack> before_;  // the mask
   Fd fd_;
+  Fd hangup_fd_;
 };
 
 class LoopClock {
  public:
   static Result<LoopClock> start(const Options& options, int ring_fd, const StopSignals& signals);
-  enum class Event : std::uint8_t { Tick, Ring, Interrupted, DurationOver };
+  enum class Event : std::uint8_t { Tick, Ring, Hangup, Interrupted, DurationOver };
   Result<Event> wait();
 
  private:
@@ -50,12 +58,14 @@ class LoopClock {
   Fd end_;
   int ring_fd_ = -1;
   int stop_fd_ = -1;
+  int hangup_fd_ = -1;
 };
 
 // Calls `on_tick` at once and then once per interval, until it returns false, a signal comes or the duration is over.
-// The value says why it ended.
+// The value says why it ended. `on_hangup` is for signals that were taken with Hangup::Reopens.
 template <class OnTick>
-Result<std::string> run_live_loop(const Options& options, source::live::LiveSource& source, const StopSignals& signals, OnTick on_tick)
+Result<std::string> run_live_loop(const Options& options, source::live::LiveSource& source, const StopSignals& signals, OnTick on_tick,
+                                  const std::function<void()>& on_hangup = {})
 {
   auto clock = LoopClock::start(options, source.ring_fd(), signals);
   if (!clock)
@@ -66,6 +76,7 @@ Result<std::string> run_live_loop(const Options& options, source::live::LiveSour
       return tl::make_unexpected(event.error());
     switch (*event) {
       case LoopClock::Event::Ring: source.drain(); continue;
+      case LoopClock::Event::Hangup: on_hangup(); continue;
       case LoopClock::Event::Interrupted: return std::string("interrupted");
       case LoopClock::Event::DurationOver:
       case LoopClock::Event::Tick: {

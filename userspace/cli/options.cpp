@@ -237,6 +237,10 @@ void add_common(CLI::App& app, Options& o)
       ->option_text("[until interrupted]");
   add_choice<OutputChoice>(app, "--output", kOutputs, [&o](OutputChoice choice) { o.output = choice; },
                            "auto, text, json, logfmt; auto: text on a terminal, else json", "FORMAT");
+  app.add_option("--output-file", o.output_file,
+                 "watch, replay: append to this file instead, auto: as json; on SIGHUP watch opens it anew, as the user that it has become")
+      ->type_name("FILE")
+      ->option_text("FILE");
   add_choice<std::string>(app, "--color", kColors, [&o](std::string choice) { o.color = std::move(choice); },
                           "auto, always, never; NO_COLOR is honoured", "WHEN");
   add_choice<detect::Severity>(app, "--fail-on", kSeverities, [&o](detect::Severity severity) { o.fail_on = severity; },
@@ -379,7 +383,7 @@ Parsed parse(int argc, const char* const* argv)
 output::SinkOptions sink_options(const Options& options)
 {
   output::SinkOptions sink;
-  const bool terminal = ::isatty(STDOUT_FILENO) == 1;
+  const bool terminal = options.output_file.empty() && ::isatty(STDOUT_FILENO) == 1;
   switch (options.output) {
     case OutputChoice::Auto: sink.format = terminal ? output::Format::Text : output::Format::Json; break;
     case OutputChoice::Text: sink.format = output::Format::Text; break;

@@ -42,6 +42,7 @@ struct Options {
   Duration interval = std::chrono::seconds(1);
   std::optional<Duration> duration;
   OutputChoice output = OutputChoice::Auto;
+  std::string output_file;  // watch, replay: appended to; empty: standard output
   std::string color = "auto";
   std::optional<detect::Severity> fail_on;
   double max_cpu = 0.01;

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include <cstdio>
+#include <optional>
 
 #include "cli/commands.h"
 #include "cli/session.h"
+#include "output/output_file.h"
 #include "source/recording.h"
 
 namespace laggard::cli {
@@ -15,9 +17,20 @@ int run_replay(const Options& options)
     return kCannotObserve;
   }
   source::RecordingReader& reader = **recording;
+  output::SinkOptions sink = sink_options(options);
+  std::optional<output::OutputFile> file;
+  if (!options.output_file.empty()) {
+    auto opened = output::OutputFile::open(options.output_file);
+    if (!opened) {
+      std::fprintf(stderr, "laggard: --output-file: %s\n", opened.error().message().c_str());
+      return kUsage;
+    }
+    file = std::move(*opened);
+    sink.fd = file->fd();
+  }
   model::Observer observer = reader.header().observer;
   observer.replayed_from = options.file;
-  Session session{options, observer, output::make_sink(sink_options(options), observer)};
+  Session session{options, observer, output::make_sink(sink, observer)};
 
   bool announced = false;
   std::string trouble;

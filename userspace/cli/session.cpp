@@ -2,6 +2,7 @@
 #include "cli/session.h"
 
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -16,6 +17,11 @@
 #include "source/decode.h"
 
 namespace laggard::cli {
+namespace {
+
+constexpr int kPatienceMs = 1000;
+
+}  // namespace
 
 Session::Session(const Options& options, model::Observer observer, std::unique_ptr<output::Sink> sink)
     : options_(options),
@@ -49,7 +55,7 @@ bool Session::tick(source::RawTick raw)
   const std::vector<detect::Finding> findings = detector_.evaluate(model_);
   if (!observer_.replayed_from.empty())
     look_for_answer();
-  return say_degraded() && say(findings);
+  return say_degraded() && say(findings) && (!sink_ || sink_->takes_more());
 }
 
 // A recording holds the attributions that its own session asked for. With other thresholds others are suspects, of which
@@ -179,6 +185,9 @@ int output_ended(const output::Sink& sink)
     return kObserved;
   // EINTR: asked to stop while it waited for its reader.
   const bool unread = sink.error() == std::errc::interrupted;
+  // Whoever does not read our output may be who does not read our errors.
+  if (pollfd errors{STDERR_FILENO, POLLOUT, 0}; ::poll(&errors, 1, kPatienceMs) == 0)
+    return kIncomplete;
   std::fprintf(stderr, "laggard: cannot write the output: %s\n",
                unread ? "nobody reads it, and the pipe is full" : sink.error().message().c_str());
   return kIncomplete;

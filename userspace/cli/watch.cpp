@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <fmt/format.h>
 #include <malloc.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -14,6 +15,9 @@
 #include "identify/clock.h"
 #include "output/escape.h"
 #include "output/metrics_publisher.h"
+#include "output/output_file.h"
+#include "output/queued_sink.h"
+#include "source/live/host.h"
 #include "source/recording.h"
 
 namespace laggard::cli {
@@ -43,10 +47,25 @@ int cannot_publish(const Error& error)
   return kCannotObserve;
 }
 
+std::string cannot_reopen(const Error& error)
+{
+  std::string line = fmt::format("laggard: --output-file: {}; lines go on to the former file", output::visible(error.message()));
+  const std::string user = ::geteuid() == 65534 ? "nobody" : std::to_string(::geteuid());
+  if (error.code == std::errc::permission_denied)
+    line += fmt::format(". Having loaded its programs, laggard is the user {}: let logrotate make the file for it ('create 0640 {} root') "
+                        "in a directory that it may enter, or use --keep-privileges", user, user);
+  return line + '\n';
+}
+
 WallTime wall_now() { return std::chrono::time_point_cast<Duration>(std::chrono::system_clock::now()); }
 
+// A line for standard error, which may have a reader that does not read.
+using Diagnose = std::function<void(std::string)>;
+
+void diagnose_at_once(const std::string& line) { std::fputs(line.c_str(), stderr); }
+
 // What became of the probes since the last tick.
-bool tell_of_pairs(const Options& options, LiveSetup& setup, Session& session)
+bool tell_of_pairs(const Options& options, LiveSetup& setup, Session& session, const Diagnose& diagnose)
 {
   if (setup.source->pairs() == nullptr)
     return true;
@@ -55,7 +74,7 @@ bool tell_of_pairs(const Options& options, LiveSetup& setup, Session& session)
   bool goes_on = true;
   for (const std::string& message : setup.source->pairs()->take_messages()) {
     if (!is_text)
-      std::fprintf(stderr, "laggard: %s\n", output::visible(message).c_str());
+      diagnose(fmt::format("laggard: {}\n", output::visible(message)));
     goes_on = goes_on && session.degraded(message);
   }
   return goes_on;
@@ -90,7 +109,8 @@ class Memory {
   int again_ = 0;
 };
 
-void attribute(const Options& options, std::span<const detect::Suspect> suspects, source::live::LiveSource& source)
+void attribute(const Options& options, std::span<const detect::Suspect> suspects, source::live::LiveSource& source,
+               const Diagnose& diagnose)
 {
   for (const detect::Suspect& suspect : suspects) {
     if (!source.can_attribute())
@@ -101,21 +121,28 @@ void attribute(const Options& options, std::span<const detect::Suspect> suspects
                                        .patience = suspect.patience,
                                        .stack_interval = {}});
         !begun)
-      std::fprintf(stderr, "laggard: memory growth will be correlated with reads, not attributed to them: %s\n",
-                   begun.error().message().c_str());
+      diagnose(fmt::format("laggard: memory growth will be correlated with reads, not attributed to them: {}\n",
+                           begun.error().message()));
   }
 }
 
-// Live ticks through a session; into a recording as well where there is one. After each `ticked`.
+// What else is to be done within the loop; what is empty is not.
+struct Duties {
+  std::function<void()> ticked;   // after each
+  std::function<void()> hung_up;  // for Hangup::Reopens
+  Diagnose diagnose = diagnose_at_once;
+};
+
+// Live ticks through a session; into a recording as well where there is one.
 int observe(const Options& options, LiveSetup& setup, const StopSignals& signals, Session& session,
-            source::RecordingWriter* recording, const std::function<void()>& ticked, std::string& reason)
+            source::RecordingWriter* recording, const Duties& duties, std::string& reason)
 {
   if (!session.started(wall_now()))
     return session.output_ended();
   std::string trouble;
   using Look = source::live::LiveSource::Look;
   Memory memory;
-  auto ended = run_live_loop(options, *setup.source, signals, [&]() -> Result<bool> {
+  const auto on_tick = [&]() -> Result<bool> {
     auto raw = setup.source->tick(session.wants_holders() ? Look::Holders : Look::Due);
     if (!raw)
       return tl::make_unexpected(raw.error());
@@ -127,13 +154,14 @@ int observe(const Options& options, LiveSetup& setup, const StopSignals& signals
     const Duration before = identify::thread_cpu();
     const bool understood = session.tick(std::move(*raw));
     setup.source->charge(identify::thread_cpu() - before);
-    const bool goes_on = understood && tell_of_pairs(options, setup, session) && tell_of_missing(setup, session);
-    attribute(options, session.suspects(), *setup.source);
+    const bool goes_on = understood && tell_of_pairs(options, setup, session, duties.diagnose) && tell_of_missing(setup, session);
+    attribute(options, session.suspects(), *setup.source, duties.diagnose);
     memory.ticked(session.sockets_tracked());
-    if (ticked)
-      ticked();
+    if (duties.ticked)
+      duties.ticked();
     return goes_on;
-  });
+  };
+  auto ended = run_live_loop(options, *setup.source, signals, on_tick, duties.hung_up);
   if (!ended) {
     session.cannot_see(ended.error().message());
     session.stop("cannot observe any more");
@@ -158,6 +186,21 @@ int observe(const Options& options, LiveSetup& setup, const StopSignals& signals
 
 int run_watch(const Options& options)
 {
+  output::SinkOptions to = sink_options(options);
+  std::optional<output::OutputFile> file;
+  if (options.output_file.empty()) {
+    output::append_always(to.fd);
+  } else {
+    hold_hangup();
+    const auto owner = options.keep_privileges ? std::nullopt : source::live::user_after_dropping();
+    auto opened = output::OutputFile::open(options.output_file, owner);
+    if (!opened) {
+      std::fprintf(stderr, "laggard: --output-file: %s\n", opened.error().message().c_str());
+      return kUsage;
+    }
+    file = std::move(*opened);
+    to.fd = file->fd();
+  }
   std::optional<Heartbeat> heartbeat;
   if (!options.heartbeat.empty()) {
     auto opened = Heartbeat::open(options.heartbeat, options.interval);
@@ -181,11 +224,11 @@ int run_watch(const Options& options)
     return cannot(setup.error());
   if (auto dropped = give_up_privileges(options, *setup); !dropped)
     return cannot(dropped.error());
-  auto signals = StopSignals::take();
+  auto signals = StopSignals::take(file ? Hangup::Reopens : Hangup::Stops);
   if (!signals)
     return cannot(signals.error());
-  auto sink = output::make_sink(sink_options(options), setup->observer);
-  sink->give_up_when(signals->fd());
+  auto sink = std::make_unique<output::QueuedSink>(output::make_sink(to, setup->observer), signals->fd());
+  output::QueuedSink& queue = *sink;
   Session session{options, setup->observer, std::move(sink)};
   output::Metrics metrics{setup->observer};
   if (publisher) {
@@ -196,8 +239,17 @@ int run_watch(const Options& options)
       std::fprintf(stderr, "laggard: metrics at %s\n", publisher->url().c_str());
   }
   std::string reason;
-  const auto ticked = [&] {
+  Duties duties;
+  duties.diagnose = [&](std::string line) { queue.diagnose(std::move(line)); };
+  duties.hung_up = [&] {
+    queue.between_lines([&] {
+      if (auto reopened = file->reopen(); !reopened)
+        queue.diagnose(cannot_reopen(reopened.error()));
+    });
+  };
+  duties.ticked = [&] {
     if (publisher) {
+      metrics.output(queue.waiting(), queue.dropped());
       metrics.programs(setup->source->program_runs());
       publisher->publish(metrics);
     }
@@ -205,14 +257,16 @@ int run_watch(const Options& options)
     if (!heartbeat)
       return;
     if (auto beaten = heartbeat->beat(); !beaten) {
-      std::fprintf(stderr, "laggard: %s; 'laggard health' will say that we are stuck\n", beaten.error().message().c_str());
+      queue.diagnose(fmt::format("laggard: {}; 'laggard health' will say that we are stuck\n", beaten.error().message()));
       heartbeat.reset();
     }
   };
-  const int exit_code = observe(options, *setup, *signals, session, nullptr, ticked, reason);
+  const int exit_code = observe(options, *setup, *signals, session, nullptr, duties, reason);
   service_manager.stopping();
-  if (publisher)
+  if (publisher) {
+    metrics.output(queue.waiting(), queue.dropped());
     publisher->publish(metrics);
+  }
   return exit_code;
 }
 

@@ -41,6 +41,7 @@ bool is_namespace(const char* path, ino_t inode)
 }
 
 bool effective(unsigned capability) { return capng_have_capability(CAPNG_EFFECTIVE, capability) == 1; }
+bool permitted(int capability) { return capng_have_capability(CAPNG_PERMITTED, static_cast<unsigned>(capability)) == 1; }
 
 }  // namespace
 
@@ -96,23 +97,27 @@ std::string obstacle_to_loading()
   return {};
 }
 
-Result<void> drop_privileges(std::span<const int> keep)
+std::optional<std::uint32_t> user_after_dropping()
 {
   capng_get_caps_process();
+  if (::geteuid() == 0 && permitted(CAP_SETUID) && permitted(CAP_SETGID))
+    return kNobody;
+  return std::nullopt;
+}
+
+Result<void> drop_privileges(std::span<const int> keep)
+{
+  const auto user = user_after_dropping();
   std::vector<unsigned> kept;
-  const auto permitted = [](int capability) {
-    return capng_have_capability(CAPNG_PERMITTED, static_cast<unsigned>(capability)) == 1;
-  };
   for (int capability : keep)
     if (permitted(capability))
       kept.push_back(static_cast<unsigned>(capability));
-  const bool may_become_nobody = ::geteuid() == 0 && permitted(CAP_SETUID) && permitted(CAP_SETGID);
   capng_clear(CAPNG_SELECT_ALL);
   for (unsigned capability : kept)
     capng_update(CAPNG_ADD, static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED), capability);
   int result = 0;
-  if (may_become_nobody)
-    result = capng_change_id(kNobody, kNobody, static_cast<capng_flags_t>(CAPNG_DROP_SUPP_GRP));
+  if (user)
+    result = capng_change_id(static_cast<int>(*user), static_cast<int>(*user), static_cast<capng_flags_t>(CAPNG_DROP_SUPP_GRP));
   else
     result = capng_apply(CAPNG_SELECT_CAPS);
   if (result != 0)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -35,6 +36,8 @@ HostFacts host_facts();
 // The one reason that makes loading hopeless, with the next step; empty: try.
 std::string obstacle_to_loading();
 
+// Who this process will be after drop_privileges(), if that is somebody else.
+std::optional<std::uint32_t> user_after_dropping();
 // Gives up every capability but those to `keep` (CAP_* numbers; what is not there is not missed), and becomes nobody where
 // it is root with CAP_SETUID and CAP_SETGID: a container's root without them stays root, with no capability. For good.
 Result<void> drop_privileges(std::span<const int> keep);
