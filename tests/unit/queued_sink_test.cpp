@@ -171,13 +171,13 @@ TEST(QueuedSink, WhatTellsLeastGoesFirstAndTheCountsAreSaidBeforeTheRest)
   queued.sink.finding(updated(1));
   queued.sink.degraded({{}, "blind", {.ring_full = 13}});
   queued.sink.finding(opened(2));
-  queued.sink.finding(resolved(2));
+  queued.sink.finding(opened(3));
   EXPECT_EQ(queued.sink.dropped(), Dropped{});
   const auto then = [&](const Finding& next) {
     queued.sink.finding(next);
     return words(queued.sink.dropped());
   };
-  EXPECT_EQ(then(opened(3)), "dropped 0 1 0 0");    // the update
+  EXPECT_EQ(then(resolved(2)), "dropped 0 1 0 0");    // the update
   EXPECT_EQ(then(opened(4)), "dropped 0 1 0 1");    // the degraded line
   EXPECT_EQ(then(opened(5)), "dropped 1 1 0 1");    // the oldest opened
   EXPECT_EQ(then(resolved(1)), "dropped 1 1 1 1");  // itself: nobody knows that it was open
