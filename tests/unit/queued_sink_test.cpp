@@ -321,15 +321,22 @@ TEST(QueuedSink, AReaderThatComesBackIsToldFirstWhatItMissed)
   std::istringstream text{all.get()};
   for (std::string line; std::getline(text, line);)
     lines.push_back(nlohmann::json::parse(line));
-  ASSERT_EQ(lines.size(), piped.said + 1 + 101 - dropped.updated + 1 + 1);
+  ASSERT_GT(lines.size(), piped.said + 3);
   // After what was in the pipe, and the line that waited at its end if it was on its way by then.
   const bool was_on_its_way = lines[piped.said - 1]["event.name"] != "laggard.agent.degraded";
   const nlohmann::json& first = lines[was_on_its_way ? piped.said : piped.said - 1];
   EXPECT_EQ(first["event.name"], "laggard.agent.degraded");
-  EXPECT_EQ(first["laggard.output.dropped_updated"], dropped.updated);
   EXPECT_EQ(first["laggard.output.dropped_opened"], 0);
-  EXPECT_THAT(first["message"].get<std::string>(),
-              HasSubstr(fmt::format("{} lines of output dropped", dropped.updated)));
+  EXPECT_THAT(first["message"].get<std::string>(), HasSubstr(" of output dropped ("));
+  // The thread may have begun to say it while more was dropped: the rest is said next.
+  std::uint64_t said_dropped = 0, said_so = 0;
+  for (const nlohmann::json& line : lines)
+    if (line["event.name"] == "laggard.agent.degraded") {
+      said_dropped += line["laggard.output.dropped_updated"].get<std::uint64_t>();
+      said_so++;
+    }
+  EXPECT_EQ(said_dropped, dropped.updated);
+  EXPECT_EQ(lines.size(), piped.said + said_so + 101 - dropped.updated + 1 + 1);
   EXPECT_EQ(lines[lines.size() - 2]["laggard.finding.id"], "00000000000186b3");
   EXPECT_EQ(lines.back()["laggard.output.dropped_updated"], dropped.updated);
 }
