@@ -1,4 +1,4 @@
-# Shared by scripts/run and scripts/test; sourced, not run.
+# Shared by scripts/run, scripts/test and scripts/bench; sourced, not run.
 # shellcheck shell=bash
 # shellcheck disable=SC2034  # the package lists are for who sources this
 
@@ -22,6 +22,8 @@ SCENARIO_PACKAGES=(nginx-light haproxy redis-server redis-tools postgresql curl 
 # shellcheck disable=SC2034
 CASE_PACKAGES=(qt6-base-dev golang-go golang-github-lucas-clemente-quic-go-dev systemtap-sdt-dev python3 libssl-dev openssl
   nginx-light curl nghttp2-server libcurl4-openssl-dev pkg-config libpq-dev postgresql python3-psycopg2)
+# shellcheck disable=SC2034
+BENCH_PACKAGES=(python3 bpftool bpftrace iproute2 redis-server redis-tools nginx-light wrk iperf3)
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "$0: $*"; exit 1; }
