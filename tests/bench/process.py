@@ -56,7 +56,7 @@ class Load:
         self.pid = self._process.pid
         self.done: dict[str, float] = {}
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        line = self._process.stdout.readline()  # interrupted, its standard input closes with us
         if not line.startswith("ready "):
             rest = self._process.communicate()[0]
             raise Failed(f"load {mode} {count}: {(line + rest).strip()}")
@@ -100,16 +100,19 @@ class Watch:
         self.peak_bytes = 0
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
-        if stdout is None:
-            self._wait_started(output)
-            self.begin_sampling()
+        try:
+            if stdout is None:
+                self._wait_started(output)
+                self.begin_sampling()
+        except BaseException:  # a signal, too: nobody else would end it
+            self.stop()
+            raise
 
     def _wait_started(self, output: str) -> None:
         end = time.monotonic() + DEADLINE_SECONDS
         # As text it says so on stderr: that is no finding.
         while " watching " not in (self.errors if output == "text" else self.log).read_text(errors="replace"):
             if self.process.poll() is not None or time.monotonic() > end:
-                self.stop()
                 raise Failed(f"laggard does not start: {self.errors.read_text(errors='replace').strip()}")
             time.sleep(0.02)
 
