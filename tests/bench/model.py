@@ -66,8 +66,7 @@ def model(context: Context) -> list[Measure]:
             Measure(f"CPU of 1 M {series} connections", "%", [cpu_0 + cpu * MILLION], note=f"{cpu * 1000:.3f} % per 1 000"),
             Measure(f"one look at 1 M {series} connections", "s", [sweep_0 + sweep * MILLION],
                     note=f"CPU; {100 * (sweep_0 + sweep * MILLION) / MAX_CPU_PERCENT:.0f} s apart to stay within --max-cpu"),
-            Measure(f"what breaks first with {series} connections", "connections", [first[1]],
-                    note=f"{first[0]}; then, at {second[1]:.0f}: {second[0]}"),
+            Measure(f"breaks first: {series}, {first[0]}", "connections", [first[1]], note=f"then, at {second[1]:.0f}: {second[0]}"),
         ]
     if not measures:
         raise Skip("needs two sizes of busy, stalled or idle in the same run")

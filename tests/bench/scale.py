@@ -74,12 +74,11 @@ def stalled(context: Context, full: int, processes: int = 1) -> list[Measure]:
         with Load(context, "stalled", count, "--processes", str(processes), "--per-process", "15100"):
             watch.run(context.seconds(60, 14))
             remember(context, "stalled", count, watch)
-            measures = [rss_measure(watch, count), cpu_measure(watch)]
         gone = time.monotonic()
         watch.run(context.seconds(30, 6))
         after = [value / before for value in watch.rss(gone)]
         opened = summed(watch.metrics(), "laggard_findings_opened_total", kind="stalled-reader")
-        measures += complete(watch)
+        measures = [rss_measure(watch, count), cpu_measure(watch), *complete(watch)]
     measures.append(Measure("RSS 30 s after they are gone, of what it was before", "x", after, at_most=1.5, judged=after[-1]))
     measures.append(Measure("findings", "", [opened]))
     return measures
@@ -99,7 +98,7 @@ STALLED_BUDGET = f"{RSS_BUDGET}; CPU ≤ 1.3 × --max-cpu in any 30 s; RSS back 
 STALLED_METHOD = "load stalled: 4 KiB each that nobody reads; they come while laggard watches, stay for 60 s and go"
 
 row("idle-10k", "CPU ≤ 1 % of a core, RSS ≤ 24 MiB + 200 B per socket", "load idle; watched for 45 s")(lambda c: idle(c, 10_000))
-row("idle-50k", "the same", "load idle; watched for 45 s")(lambda c: idle(c, 50_000))
+row("idle-50k", "CPU ≤ 1 % of a core, RSS ≤ 24 MiB + 200 B per socket", "load idle; watched for 45 s")(lambda c: idle(c, 50_000))
 row("busy-1k", BUSY_BUDGET, BUSY_METHOD)(lambda c: busy(c, 1000))
 row("busy-5k", BUSY_BUDGET, BUSY_METHOD)(lambda c: busy(c, 5000))
 row("busy-18k", BUSY_BUDGET, BUSY_METHOD)(lambda c: busy(c, 18_000))
