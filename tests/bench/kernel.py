@@ -84,13 +84,14 @@ def slope(points: list[tuple[float, float]]) -> tuple[float, float]:
 
 
 @row("snapshot-linear", "linear, ≤ 1.2 µs per socket",
-     "CPU of `laggard snapshot` over 1 k to 100 k idle sockets; slope of the medians of three")
+     "CPU of `laggard snapshot` over 1 k to 100 k idle sockets; slope of the least of five each")
 def snapshot_linear(context: Context) -> list[Measure]:
     points = []
     for connections in (500, 5000) if context.quick else (500, 5000, 20_000, 50_000):
         with Load(context, "idle", connections):
-            runs = [cpu_seconds_of([context.laggard, "snapshot", "--output", "json"])[0] for _ in range(3)]
-            points.append((2.0 * connections, statistics.median(runs)))
+            # Others only add to it, by what they push out of the caches: the least counts.
+            runs = [cpu_seconds_of([context.laggard, "snapshot", "--output", "json"])[0] for _ in range(5)]
+            points.append((2.0 * connections, min(runs)))
     steps = [1e6 * (b[1] - a[1]) / (b[0] - a[0]) for a, b in zip(points, points[1:])]
     per_socket = 1e6 * slope(points)[0]
     return [Measure("snapshot, per socket", "µs", steps, at_most=1.2, judged=per_socket, note="min to max: between two sizes")]
