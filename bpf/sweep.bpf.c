@@ -109,7 +109,8 @@ static __always_inline __u64 sum_of(struct sock *sk, const struct laggard_sock_s
     return mix(sum, BPF_CORE_READ((const struct udp_sock *)sk, reader_queue.qlen), 0);
   if (sk->sk_protocol == IPPROTO_MPTCP) {
     const struct mptcp_sock *msk = (const struct mptcp_sock *)sk;
-    sum = mix(sum, mptcp_received(sk), mptcp_unread_bytes(sk));
+    struct laggard_positions positions = mptcp_positions(sk);
+    sum = mix(sum, positions.rcv_nxt, positions.unread_bytes);
     return mix(sum, BPF_CORE_READ(msk, snd_una), BPF_CORE_READ(msk, write_seq));
   }
   struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
@@ -144,6 +145,8 @@ static __always_inline bool show(struct seq_file *seq, struct sock *sk, struct l
       return false;
   }
   if (!emit_everything && !is_interesting(sk, state))
+    return true;
+  if (!state->shown_sum && !emit_everything && new_shown++ >= new_at_most)
     return true;
   state->flags |= LAGGARD_F_ANNOUNCED;
   __u64 sum = sum_of(sk, state);

@@ -55,6 +55,9 @@ __u64 visited __weak = 0;
 // What the next walks shall do; user space writes it before it opens the iterator.
 __u32 emit_everything __weak = 0;
 __u32 emit_pooled __weak = 0;
+// A sweep shows no more sockets than this for the first time: the others come with the next one.
+volatile __u64 new_at_most __weak = 0;
+__u64 new_shown __weak = 0;
 // A walk over files has met an MPTCP listener whose accept queue is not empty: it cannot go on from there.
 __u32 mptcp_waits __weak = 0;
 __u64 mptcp_ids __weak = 0;

@@ -500,6 +500,7 @@ void Scene::tick()
       sample.id = process.id;
       sample.comm = process.comm;
       sample.cgroup_id = process.cgroup_id;
+      sample.exe_inode = process.exe_inode;
       sample.vpid = process.id.tgid;
       sample.anon_bytes = static_cast<std::uint64_t>(process.anon_bytes(elapsed_seconds()));
       sample.shmem_bytes = static_cast<std::uint64_t>(process.shmem_bytes(elapsed_seconds()));

@@ -42,6 +42,7 @@ struct SceneProcess {
   model::ProcessId id;
   std::string comm;
   std::uint64_t cgroup_id = 0;
+  std::uint64_t exe_inode = 0;  // 0: unknown
   // Bytes by seconds since the scene began.
   std::function<double(double)> anon_bytes = [](double) { return 10e6; };
   std::function<double(double)> shmem_bytes = [](double) { return 0.0; };
@@ -79,7 +80,7 @@ class SceneSocket {
   void peer_answers(); // it acknowledges everything, a keepalive probe as well
   void is_reset();     // by the peer; whoever holds it holds it on
 
-  model::SocketSample sample;            // all of it may be edited; keep rcv_nxt, copied_seq and unread_bytes consistent
+  model::FullSample sample;              // all of it may be edited; keep rcv_nxt, copied_seq and unread_bytes consistent
   std::vector<model::ProcessId> holders;
   SceneSocket* peer = nullptr;           // the other end on this host: see Scene::connect
   std::uint32_t window_bytes = 128 << 10;
@@ -173,7 +174,7 @@ class Scene {
   std::uint64_t next_cookie_ = 1;
   std::list<SceneProcess> processes_;  // stable addresses
   std::list<SceneSocket> sockets_;
-  std::vector<model::SocketSample> announced_;
+  std::vector<model::FullSample> announced_;
   std::vector<std::uint64_t> gone_;
   bool walk_wanted_ = true;
   struct Attributed {

@@ -354,10 +354,10 @@ TEST(Pools, TheTableIsBoundedAndRefusalsAreCounted)
   model::Tick tick;
   tick.time = MonoTime{1000s};
   tick.looked_at_pools = true;
-  for (std::uint64_t cookie = 1; cookie <= 5; cookie++)
+  for (std::uint64_t cookie = 1; cookie <= 14; cookie++)
     tick.pooled.push_back({cookie, {17, 1}, {}, 0, true, {}, MonoTime{900s}});
   model.apply(tick);
-  EXPECT_THAT(model.pools().members(), SizeIs(3));
+  EXPECT_THAT(model.pools().members(), SizeIs(12));
   EXPECT_EQ(model.evicted(), 2U);
 }
 

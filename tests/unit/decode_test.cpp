@@ -161,7 +161,7 @@ laggard_socket_record socket_record()
   return r;
 }
 
-model::SocketSample decoded(const laggard_socket_record& record)
+model::FullSample decoded(const laggard_socket_record& record)
 {
   const auto tick = decode(raw_tick(tick_record(), record));
   EXPECT_TRUE(tick);
@@ -171,7 +171,7 @@ model::SocketSample decoded(const laggard_socket_record& record)
 
 TEST(Decode, EveryFieldOfASocket)
 {
-  const model::SocketSample s = decoded(socket_record());
+  const model::FullSample s = decoded(socket_record());
   EXPECT_EQ(s.cookie, 2U);
   EXPECT_EQ(s.time, mono_time(3));
   EXPECT_EQ(s.owner, (model::ProcessId{13, 5}));

@@ -291,16 +291,16 @@ TEST(Incidents, ClientsThatAreLeftFollowFromAListenerThatNobodyServes)
 
 TEST(Incidents, ClientsOfAnotherPortNamespaceOrHostAreTheirOwnFault)
 {
-  const auto follows = [](const std::function<void(model::SocketSample&)>& change) {
+  const auto follows = [](const std::function<void(model::FullSample&)>& change) {
     StaleListener it;
     change(it.left.sample);
     it.scene.run(70s);
     return it.only(Kind::CloseWait).symptom_of.has_value();
   };
-  EXPECT_TRUE(follows([](model::SocketSample&) {}));
-  EXPECT_FALSE(follows([](model::SocketSample& left) { left.tuple.peer.port = 81; }));
-  EXPECT_FALSE(follows([](model::SocketSample& left) { left.netns++; }));
-  EXPECT_FALSE(follows([](model::SocketSample& left) { left.tuple.peer = endpoint(10, 0, 0, 77, 80); }));
+  EXPECT_TRUE(follows([](model::FullSample&) {}));
+  EXPECT_FALSE(follows([](model::FullSample& left) { left.tuple.peer.port = 81; }));
+  EXPECT_FALSE(follows([](model::FullSample& left) { left.netns++; }));
+  EXPECT_FALSE(follows([](model::FullSample& left) { left.tuple.peer = endpoint(10, 0, 0, 77, 80); }));
 }
 
 TEST(Incidents, WhoHasInheritedTheListenerHasInheritedItsConnections)

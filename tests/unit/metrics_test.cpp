@@ -48,6 +48,13 @@ detect::Finding in_namespace(const std::string& k8s_namespace, detect::Finding f
   return finding;
 }
 
+void tell(Metrics& metrics, const model::Tick& tick, model::Model& model)
+{
+  metrics.records(tick);
+  model.apply(tick);
+  metrics.tick(model);
+}
+
 TEST(Metrics, EverythingThatCanHappenIsThereFromZeroOn)
 {
   const std::string page = Metrics{{}}.text({});
@@ -120,10 +127,10 @@ TEST(Metrics, ANamespaceStartsFromZeroSoThatItsFirstFindingIsAnIncrease)
   model::Tick tick;
   tick.workloads.resize(1);
   tick.workloads[0].workload.k8s_namespace_name = "shop";
-  metrics.tick(tick, model);
+  tell(metrics, tick, model);
   EXPECT_THAT(metrics.text({}), says("laggard_findings_opened_total{kind=\"slow-reader\",severity=\"critical\",k8s_namespace_name=\"shop\"} 0"));
   metrics.finding(in_namespace("shop", finding(7, Phase::Opened, Severity::Critical)));
-  metrics.tick(tick, model);
+  tell(metrics, tick, model);
   EXPECT_THAT(metrics.text({}), says("laggard_findings_opened_total{kind=\"slow-reader\",severity=\"critical\",k8s_namespace_name=\"shop\"} 1"));
 }
 
@@ -147,14 +154,14 @@ TEST(Metrics, ATickBringsRecordsLossesAndTheCostOfASweep)
   tick.sockets_visited = 1009;
   tick.sweep_cpu = std::chrono::milliseconds(3);
   tick.gone = {1, 2, 3};
-  metrics.tick(tick, model);
+  tell(metrics, tick, model);
   tick.swept = false;  // its cost is not a sweep's
   tick.sockets_visited = 0;
   tick.sweep_cpu = std::chrono::seconds(2);
-  metrics.tick(tick, model);
+  tell(metrics, tick, model);
   tick.swept = true;  // longer than the last bound
   tick.sockets_visited = 1013;
-  metrics.tick(tick, model);
+  tell(metrics, tick, model);
   EXPECT_THAT(metrics.text({}),
               AllOf(says("laggard_ticks_total 3"), says("laggard_last_tick_timestamp_seconds 1700000000.5"),
                     says("laggard_lost_total{cause=\"ring_full\"} 3"), says("laggard_lost_total{cause=\"no_storage\"} 5"),
@@ -174,7 +181,7 @@ TEST(Metrics, TrackedSocketsAreThoseOfTheModel)
   model::Tick tick;
   tick.time = mono_time(1'000'000'000);
   for (const std::uint64_t cookie : {17U, 19U, 23U}) {
-    model::SocketSample sample;
+    model::FullSample sample;
     sample.cookie = cookie;
     sample.time = tick.time;
     sample.transport = cookie == 23 ? model::Transport::Udp : model::Transport::Tcp;
@@ -183,8 +190,7 @@ TEST(Metrics, TrackedSocketsAreThoseOfTheModel)
     sample.rcv_nxt = 4096;
     tick.sockets.push_back(sample);
   }
-  model.apply(tick);
-  metrics.tick(tick, model);
+  tell(metrics, tick, model);
   EXPECT_THAT(metrics.text({}), AllOf(says("laggard_sockets_tracked{transport=\"tcp\"} 2"), says("laggard_sockets_tracked{transport=\"udp\"} 1"),
                                       says("laggard_records_total{record=\"socket\"} 3")));
 }

@@ -15,9 +15,9 @@ using testing::ElementsAre;
 
 constexpr MonoTime at(Duration since_start) { return MonoTime{1000s + since_start}; }
 
-SocketSample socket(std::uint64_t cookie, Duration when)
+FullSample socket(std::uint64_t cookie, Duration when)
 {
-  SocketSample sample;
+  FullSample sample;
   sample.cookie = cookie;
   sample.time = at(when);
   sample.state = TcpState::Established;
@@ -27,7 +27,7 @@ SocketSample socket(std::uint64_t cookie, Duration when)
   return sample;
 }
 
-Tick tick(Duration when, std::vector<SocketSample> sockets = {}, bool swept = true)
+Tick tick(Duration when, std::vector<FullSample> sockets = {}, bool swept = true)
 {
   Tick result;
   result.time = at(when);
@@ -51,13 +51,13 @@ TEST(Model, KnowsItsStartAndItsInterval)
 TEST(Model, AUdpSocketThatIsNotShownEndsWithItsProcess)
 {
   Model model{{.window = 5s}};
-  SocketSample sample = socket(1, 0s);
+  FullSample sample = socket(1, 0s);
   sample.transport = Transport::Udp;
   sample.drops = 7;
   sample.owner = {17, 1};
   ProcessSample owner;
   owner.id = sample.owner;
-  const auto look = [&](Duration when, std::vector<SocketSample> sockets, std::vector<ProcessSample> processes) {
+  const auto look = [&](Duration when, std::vector<FullSample> sockets, std::vector<ProcessSample> processes) {
     Tick one = tick(when, std::move(sockets));
     one.walked_processes = true;
     one.processes = std::move(processes);
@@ -86,7 +86,7 @@ TEST(Model, AUdpSocketThatLosesStaysForAWhileAndIsDrainedWhereASweepDoesNotShowI
 {
   for (const std::uint64_t drops : {0U, 7U}) {
     Model model{{.window = 5s}};
-    SocketSample sample = socket(1, 0s);
+    FullSample sample = socket(1, 0s);
     sample.transport = Transport::Udp;
     sample.drops = drops;
     sample.rcv_nxt = 1009;
@@ -128,7 +128,7 @@ TEST(Model, WhatIsGoneIsForgottenAtOnceAndRememberedAsDestroyedForOneTick)
 TEST(Model, SamplesThatCrossNeverGoBackInTime)
 {
   Model model{{}};
-  SocketSample newer = socket(1, 2s), older = socket(1, 1s);
+  FullSample newer = socket(1, 2s), older = socket(1, 1s);
   newer.read_bytes = 200;
   older.read_bytes = 100;
   model.apply(tick(2s, {newer, older}));
@@ -152,7 +152,7 @@ TEST(Model, HoldersBeginWithTheReaderThenTheOwnerThenTheLowestPid)
 {
   const auto holders_of = [](std::uint32_t reader, ProcessId owner) {
     Model model{{}};
-    SocketSample sample = socket(1, 0s);
+    FullSample sample = socket(1, 0s);
     sample.reader_tgid = reader;
     sample.owner = owner;
     Tick walk = tick(0s, {sample});
@@ -174,7 +174,7 @@ TEST(Model, HoldersBeginWithTheReaderThenTheOwnerThenTheLowestPid)
 TEST(Model, TheFirstHolderStaysFirstWhileItHoldsTheSocket)
 {
   Model model{{}};
-  SocketSample sample = socket(1, 0s);
+  FullSample sample = socket(1, 0s);
   sample.owner = {11, 1};
   Duration when{};
   const auto first_after = [&](std::uint32_t reader, std::vector<Holder> holders) {
@@ -232,9 +232,9 @@ TEST(Model, ProcessesAreIdentifiedByPidAndStartTime)
 }
 
 // Two ends: the sender has bytes that its peer has not taken.
-SocketSample sender(std::uint64_t cookie, Tuple tuple, std::uint32_t netns)
+FullSample sender(std::uint64_t cookie, Tuple tuple, std::uint32_t netns)
 {
-  SocketSample sample = socket(cookie, 0s);
+  FullSample sample = socket(cookie, 0s);
   sample.tuple = tuple;
   sample.netns = netns;
   sample.snd_una = 100;
@@ -242,9 +242,9 @@ SocketSample sender(std::uint64_t cookie, Tuple tuple, std::uint32_t netns)
   return sample;
 }
 
-SocketSample receiver(std::uint64_t cookie, Tuple tuple, std::uint32_t netns)
+FullSample receiver(std::uint64_t cookie, Tuple tuple, std::uint32_t netns)
 {
-  SocketSample sample = socket(cookie, 0s);
+  FullSample sample = socket(cookie, 0s);
   sample.tuple = tuple;
   sample.netns = netns;
   return sample;
@@ -296,7 +296,7 @@ TEST(Model, AmbiguousPeersAreNoPeersButTheOwnNamespaceDecides)
 TEST(Model, AUdpSocketHasNoPeer)
 {
   Model model{{}};
-  SocketSample udp = receiver(1, kRemote, 1);
+  FullSample udp = receiver(1, kRemote, 1);
   udp.transport = Transport::Udp;
   model.apply(tick(0s, {udp, sender(2, kRemote.reversed(), 1)}));
   EXPECT_EQ(model.peer_of(*model.find(1)), nullptr);
@@ -305,11 +305,11 @@ TEST(Model, AUdpSocketHasNoPeer)
 TEST(Model, TheServerSideIsAcceptedOrListensOrSharesAListenersPort)
 {
   Model model{{}};
-  SocketSample listener = socket(9, 0s);
+  FullSample listener = socket(9, 0s);
   listener.state = TcpState::Listen;
   listener.tuple = {endpoint(0, 0, 0, 0, 80), {}};
   model.apply(tick(0s, {listener}));
-  SocketSample sample = socket(1, 0s);
+  FullSample sample = socket(1, 0s);
   EXPECT_FALSE(model.is_server_side(sample));
   sample.tuple = kRemote.reversed();
   EXPECT_TRUE(model.is_server_side(sample));  // older than us, but on the listener's port

@@ -184,7 +184,7 @@ TEST(Properties, ProofOfEmptinessCountsAlsoWhereItComesAfterTheSweep)
 // Containers may have the same addresses: the one of this namespace is the peer, whatever the others.
 TEST(Properties, APeerIsTheOneOfItsOwnNamespaceWhicheverIsLookedAtFirst)
 {
-  model::SocketSample reader;
+  model::FullSample reader;
   reader.cookie = 1;
   reader.time = MonoTime{1000s};
   reader.state = model::TcpState::Established;
@@ -195,7 +195,7 @@ TEST(Properties, APeerIsTheOneOfItsOwnNamespaceWhicheverIsLookedAtFirst)
     tick.time = MonoTime{1001s};
     tick.sockets = {reader};
     for (std::uint64_t cookie = 2; cookie < 6; cookie++) {
-      model::SocketSample sender = reader;
+      model::FullSample sender = reader;
       sender.cookie = cookie;
       sender.tuple = reader.tuple.reversed();
       sender.netns = cookie == own ? 7 : 100 + static_cast<std::uint32_t>(cookie);

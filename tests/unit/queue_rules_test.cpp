@@ -146,7 +146,7 @@ TEST(UdpReceiveOverflow, WorkersThatShareASocketAreOneIncident)
   std::uint32_t turn = 0;
   scene.alter = [&](model::Tick& tick) {
     turn++;
-    for (model::SocketSample& sample : tick.sockets)
+    for (model::FullSample& sample : tick.sockets)
       sample.reader_tgid = 17 + turn % 4;
     tick.walked_holders = true;
     tick.holders.clear();
@@ -244,7 +244,7 @@ struct Uploader {
   void upload(Duration duration, double taken, double limited)
   {
     for (const MonoTime end = scene.now() + duration; scene.now() < end;) {
-      model::SocketSample& sample = socket.sample;
+      model::FullSample& sample = socket.sample;
       socket.send(100'000, false);
       const auto bytes = static_cast<std::uint32_t>(100'000 * taken);
       sample.snd_una += std::min(bytes, sample.write_seq - sample.snd_una);

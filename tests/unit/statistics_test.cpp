@@ -86,7 +86,7 @@ TEST(Statistics, NoiseRisesSignificantlyOnceInAHundredTimesAtMost)
 
 // The kernel side's accounting of reads (bpf/reads.bpf.c), with the truth beside it.
 struct Reads {
-  SocketSample sample;
+  ReadCounts sample;
   std::vector<std::uint32_t> truth;
 
   void read(std::uint32_t bytes, std::uint32_t times = 1)
@@ -110,7 +110,7 @@ struct Reads {
 
 TEST(ReadSizes, NoReadsHaveNoSize)
 {
-  const ReadSizes sizes = read_sizes_between(SocketSample{}, SocketSample{});
+  const ReadSizes sizes = read_sizes_between(ReadCounts{}, ReadCounts{});
   EXPECT_EQ(sizes.reads, 0U);
   EXPECT_EQ(sizes.p50_bytes, 0U);
   EXPECT_FALSE(sizes.p50_is_exact);
@@ -120,7 +120,7 @@ TEST(ReadSizes, ARunThatGoesOnCountsOnlyWhatIsNew)
 {
   Reads reads;
   reads.read(12, 1000);
-  const SocketSample before = reads.sample;
+  const ReadCounts before = reads.sample;
   reads.read(12, 71);
   const ReadSizes sizes = read_sizes_between(before, reads.sample);
   EXPECT_EQ(sizes.reads, 71U);
@@ -133,7 +133,7 @@ TEST(ReadSizes, ARunThatEndedDoesNotBringItsPast)
 {
   Reads reads;
   reads.read(12, 100'000);
-  const SocketSample before = reads.sample;
+  const ReadCounts before = reads.sample;
   reads.read(65536, 100);  // the 12-byte run of before enters the histogram only now
   reads.read(4096, 3);
   const ReadSizes sizes = read_sizes_between(before, reads.sample);
@@ -146,7 +146,7 @@ TEST(ReadSizes, ARunThatEndedAndStartedAgainWithTheSameSizeCountsBothParts)
 {
   Reads reads;
   reads.read(12, 5000);
-  const SocketSample before = reads.sample;
+  const ReadCounts before = reads.sample;
   reads.read(12, 7);
   reads.read(100'000, 2);
   reads.read(12, 11);
@@ -161,7 +161,7 @@ TEST(ReadSizes, TheHistogramMayWrap)
   Reads reads;
   reads.sample.sizes[3] = 0xfffffff0U;  // of 8 to 15 bytes
   reads.sample.reads = 0x1fffffff0ULL;
-  const SocketSample before = reads.sample;
+  const ReadCounts before = reads.sample;
   reads.read(12, 50);
   reads.read(2048, 10);
   const ReadSizes sizes = read_sizes_between(before, reads.sample);
@@ -176,7 +176,7 @@ TEST(ReadSizes, WithoutADominantRunTheMedianIsKnownWithinItsPowerOfTwo)
   Reads reads;
   for (int i = 0; i < 101; i++)
     reads.read(1000 + static_cast<std::uint32_t>(i % 7), 1);
-  const ReadSizes sizes = read_sizes_between(SocketSample{}, reads.sample);
+  const ReadSizes sizes = read_sizes_between(ReadCounts{}, reads.sample);
   EXPECT_FALSE(sizes.p50_is_exact);
   EXPECT_GE(sizes.p50_bytes, 512U);
   EXPECT_LT(sizes.p50_bytes, 2048U);
@@ -187,7 +187,7 @@ TEST(ReadSizes, ADominantBucketsMeanIsBetterThanAGuess)
   Reads reads;
   for (std::uint32_t i = 0; i < 400; i++)
     reads.read(i % 2 == 0 ? 9 : 10, 1);
-  const ReadSizes sizes = read_sizes_between(SocketSample{}, reads.sample);
+  const ReadSizes sizes = read_sizes_between(ReadCounts{}, reads.sample);
   EXPECT_GE(sizes.p50_bytes, 9U);
   EXPECT_LE(sizes.p50_bytes, 10U);
 }
@@ -197,7 +197,7 @@ TEST(ReadSizes, MegabyteReadsStayInTheLastBucket)
   Reads reads;
   for (std::uint32_t i = 0; i < 9; i++)
     reads.read((64U << 20) + i);
-  const ReadSizes sizes = read_sizes_between(SocketSample{}, reads.sample);
+  const ReadSizes sizes = read_sizes_between(ReadCounts{}, reads.sample);
   EXPECT_EQ(sizes.reads, 9U);
   EXPECT_GE(sizes.p50_bytes, 1U << 20);
 }
@@ -213,7 +213,7 @@ TEST(ReadSizes, TheMedianIsWithinItsPowerOfTwoForAnyHistory)
         reads.read(1U << random() % 18 | 1U, static_cast<std::uint32_t>(1 + random() % 30));
     };
     play();
-    const SocketSample before = reads.sample;
+    const ReadCounts before = reads.sample;
     const std::size_t past = reads.truth.size();
     play();
     std::vector<std::uint32_t> fresh(reads.truth.begin() + static_cast<std::ptrdiff_t>(past), reads.truth.end());

@@ -62,6 +62,7 @@ Result<LiveSetup> open_live(const Options& options)
     pairs = {};  // it looks at memory only
   // Six looks within --idle: two for each third.
   auto source = source::live::LiveSource::open({.max_cpu = options.max_cpu,
+                                                .max_memory = max_memory_of(options),
                                                 .forced_hooks = options.hooks,
                                                 .feeds = {},
                                                 .pools_period = options.thresholds.idle / 6,

@@ -249,6 +249,7 @@ void add_common(CLI::App& app, Options& o)
                                [&o](detect::Severity severity) { o.filter.min_severity = severity; },
                                "do not report findings below: warning, critical", "SEVERITY");
   add_parsed(app, "--max-cpu", o.max_cpu, positive_share, "look less often rather than use more of one core", "1%");
+  add_parsed(app, "--max-memory", o.max_memory, parse_bytes, "keep fewer sockets in mind rather than use more; without it half of the cgroup's limit, at most 256MiB", "");
   add_parsed(app, "--loss-limit", o.loss_limit, parse_count, "leave with 4 if more records than this were lost", "1000");
   app.add_flag("--command-line", o.command_lines, "say the command lines of processes too: there may be secrets in them");
   app.add_option("--heartbeat", o.heartbeat, "watch: say in this file at each tick that the main loop turns; health: look there")

@@ -46,6 +46,7 @@ struct Options {
   std::string color = "auto";
   std::optional<detect::Severity> fail_on;
   double max_cpu = 0.01;
+  std::uint64_t max_memory = 0;  // bytes; 0: half of what the cgroup allows, at most 256 MiB
   std::uint64_t loss_limit = 1000;
   bool command_lines = false;
   std::optional<output::ListenAddress> metrics;

@@ -15,6 +15,7 @@
 #include "base/units.h"
 #include "detect/unpaired_operations.h"
 #include "source/decode.h"
+#include "source/live/memory_limit.h"
 
 namespace laggard::cli {
 namespace {
@@ -23,11 +24,35 @@ constexpr int kPatienceMs = 1000;
 
 }  // namespace
 
+namespace {
+
+constexpr std::uint64_t kMostMemory = 256 << 20;
+// Measured: laggard without sockets, and a stuck connection with what one look at it takes meanwhile.
+constexpr std::uint64_t kMemoryWithoutSockets = 24 << 20, kMemoryOfConnection = 1536;
+constexpr std::uint64_t kFewestConnections = 1000;
+
+model::ModelOptions bounded(model::ModelOptions options, std::uint64_t max_memory)
+{
+  const std::uint64_t room = max_memory > kMemoryWithoutSockets ? max_memory - kMemoryWithoutSockets : 0;
+  options.max_connections = std::max(room / kMemoryOfConnection, kFewestConnections);
+  return options;
+}
+
+}  // namespace
+
+std::uint64_t max_memory_of(const Options& options)
+{
+  if (options.max_memory > 0)
+    return options.max_memory;
+  const std::uint64_t limit = source::live::memory_room_of(static_cast<std::uint32_t>(::getpid())).limit_bytes;
+  return limit > 0 ? std::min(limit / 2, kMostMemory) : kMostMemory;
+}
+
 Session::Session(const Options& options, model::Observer observer, std::unique_ptr<output::Sink> sink)
     : options_(options),
       observer_(std::move(observer)),
       sink_(std::move(sink)),
-      model_(detect::model_options(options.thresholds)),
+      model_(bounded(detect::model_options(options.thresholds), max_memory_of(options))),
       detector_({options.thresholds, options.filter, observer_.hooks_text(), observer_.missing})
 {
 }
@@ -53,6 +78,7 @@ bool Session::tick(source::RawTick raw)
   if (metrics_ != nullptr)
     metrics_->tick(model_);
   const std::vector<detect::Finding> findings = detector_.evaluate(model_);
+  model_.shed([this](std::uint64_t cookie) { return detector_.names(cookie); });
   if (!observer_.replayed_from.empty())
     look_for_answer();
   return say_degraded() && say(findings) && (!sink_ || sink_->takes_more());
@@ -104,7 +130,8 @@ bool Session::say_degraded()
     slow_sweep_said_ = true;
   }
   if (!evicted_said_ && model_.evicted() > 0) {
-    messages.push_back(fmt::format("more than {} interesting sockets: the others are not looked at", model_.options().max_connections));
+    messages.push_back(fmt::format("more than {} sockets with something to judge: of the others, those that wait for the shortest "
+                                   "time, nothing is said (--max-memory)", model_.options().max_connections));
     evicted_said_ = true;
   }
   for (const auto& [key, state] : model_.pairs()) {

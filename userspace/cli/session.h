@@ -73,6 +73,9 @@ class Session {
 // After `sink` said that it takes no more: 0 where the reader just left, else says what happened on stderr and is 4.
 int output_ended(const output::Sink& sink);
 
+// --max-memory, or what there is without it.
+std::uint64_t max_memory_of(const Options& options);
+
 model::Observer describe_observer(const std::vector<model::HookChoice>& hooks);
 
 }  // namespace laggard::cli

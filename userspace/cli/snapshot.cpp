@@ -43,7 +43,7 @@ bool is_notable(const model::SocketSample& sample)
 int run_snapshot(const Options& options)
 {
   auto source = source::live::LiveSource::open(
-      {.max_cpu = 1, .forced_hooks = options.hooks, .feeds = {kFeeds.begin(), kFeeds.end()}, .pools_period = {}, .pairs = {},
+      {.max_cpu = 1, .max_memory = UINT64_MAX, .forced_hooks = options.hooks, .feeds = {kFeeds.begin(), kFeeds.end()}, .pools_period = {}, .pairs = {},
        .command_lines = options.command_lines});
   if (!source) {
     std::fprintf(stderr, "laggard: cannot observe: %s\n", source.error().message().c_str());

@@ -16,6 +16,7 @@ constexpr Duration kHoldersFresh = std::chrono::seconds(5);
 // A source that does not walk (an old recording, no rights) must not keep us silent.
 constexpr Duration kHoldersPatience = std::chrono::seconds(3);
 constexpr Duration kFirstPause = std::chrono::seconds(10);
+constexpr Duration kFirstPauseOfMany = std::chrono::seconds(30);
 constexpr Duration kLongestPause = std::chrono::hours(1);
 constexpr int kPictures = 16;
 
@@ -228,7 +229,7 @@ std::vector<Finding> Detector::evaluate(const model::Model& model)
       fresh.since = oldest->since;
       fresh.since_is_lower_bound = oldest->since_is_lower_bound;
       fresh.lost_at_start = model.last_tick_facts().lost.total();
-      fresh.next_pause = kFirstPause;
+      fresh.next_pause = subject.is_whole ? kFirstPauseOfMany : kFirstPause;
       fresh.opened = now;
       open = open_.emplace(subject, std::move(fresh)).first;
       counts_.opened++;
@@ -262,6 +263,10 @@ std::vector<Finding> Detector::evaluate(const model::Model& model)
     it = open_.erase(it);
   }
 
+  counts_.open = open_.size();
+  // Else everybody is where they were.
+  if (!model.has_looked_at_all() && findings.empty())
+    return findings;
   link(model, findings);
   open_members_.clear();
   for (const auto& [subject, open] : open_) {
@@ -270,7 +275,6 @@ std::vector<Finding> Detector::evaluate(const model::Model& model)
   }
   for (auto& [kind, members] : open_members_)
     std::ranges::sort(members);
-  counts_.open = open_.size();
   return findings;
 }
 
@@ -321,6 +325,11 @@ void Detector::remember_members(Open& open, const std::vector<Verdict>& members)
   };
   make_set(open.members);
   make_set(open.processes);
+}
+
+bool Detector::names(std::uint64_t cookie) const
+{
+  return std::ranges::any_of(open_members_, [cookie](const auto& entry) { return std::ranges::binary_search(entry.second, cookie); });
 }
 
 std::vector<Finding> Detector::finish(const model::Model& model)
@@ -485,8 +494,8 @@ void Detector::link(const model::Model& model, std::vector<Finding>& findings)
     const Links links = found != linked.end() ? found->second : Links{};
     const auto now_said = std::ranges::find_if(findings, [id = id](const Finding& finding) { return finding.id == id; });
     // That a cause or a symptom has ended is its own line.
-    const bool is_news = (links.symptom_of && links.symptom_of != open.links.symptom_of) ||
-                         !std::ranges::includes(open.links.symptoms, links.symptoms);
+    const bool is_new_symptom = links.symptom_of && links.symptom_of != open.links.symptom_of;
+    const bool is_news = is_new_symptom || !std::ranges::includes(open.links.symptoms, links.symptoms);
     open.links = links;
     put(links, open.last);
     if (now_said != findings.end()) {
@@ -496,9 +505,11 @@ void Detector::link(const model::Model& model, std::vector<Finding>& findings)
       again.phase = Phase::Updated;
       again.sequence = ++open.sequence;
       again.time = model.last_tick_facts().wall_time;
+      again.has_new_symptoms_only = !is_new_symptom;
       again.duration = model.now() - open.since;
-      open.last = again;
-      findings.push_back(std::move(again));
+      findings.push_back(again);
+      again.has_new_symptoms_only = false;
+      open.last = std::move(again);
     }
   }
 }

@@ -58,6 +58,9 @@ class Detector {
 
   // Some member ripens within two ticks and its holders have not been looked at lately: ask the source to walk them
   // with the next tick. A finding is not opened before that, unless no walk comes.
+  // Is this socket part of an open finding?
+  bool names(std::uint64_t cookie) const;
+
   bool wants_holders() const { return wants_holders_; }
   // Processes whose memory grows and of which nobody knows yet with what, the longest waiting first: ask the source to
   // attribute as many as it can.

@@ -114,6 +114,7 @@ struct Finding {
   std::string symptom_of_text;                // "STALLED READER redis-cli[411]"
   std::optional<std::uint64_t> peer_finding;  // about the other end of the connection
   std::vector<std::uint64_t> symptoms;        // what follows from it
+  bool has_new_symptoms_only = false;         // an update that says nothing else
 
   std::string message;               // one sentence without subject and without full stop: "reads 1.0 KiB every ..."
   std::vector<std::string> details;  // evidence for people, a line of at most 96 columns each

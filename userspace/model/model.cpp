@@ -11,6 +11,8 @@ namespace {
 
 // Workloads of exited processes, and of cgroups, whose sockets are still there.
 constexpr std::size_t kMaxOrphans = 1U << 12;
+// Where there are more than enough, the new ones of a look are let in, so that shed() can choose.
+constexpr std::size_t kSpare = 8;
 // Pairs are told with every tick, or as often as --max-cpu allows.
 constexpr Duration kPairForgotten = std::chrono::seconds(30);
 
@@ -39,6 +41,18 @@ std::size_t hash_of(const Tuple& tuple)
   for (const std::uint64_t word : key.words)
     hash = (hash ^ word) * 0x9e3779b97f4a7c15ULL;
   return hash ^ hash >> 32;
+}
+
+// How long something has waited at it.
+Duration importance_of(const Connection& connection, MonoTime now)
+{
+  const SocketSample& sample = connection.latest();
+  if (sample.is_listener())
+    return Duration::max();
+  Duration longest = std::max(connection.receive().lag(now), connection.send().lag(now));
+  if (sample.peer_closed || sample.is_ended() || sample.state == TcpState::FinWait2 || !connection.losses().empty())
+    longest = std::max(longest, now - connection.first_seen());
+  return longest;
 }
 
 }  // namespace
@@ -79,7 +93,7 @@ void Model::apply_sockets(Tick& tick)
     const FullSample& sample = *one;
     auto known = connections_.find(sample.cookie);
     if (known == connections_.end()) {
-      if (connections_.size() >= options_.max_connections) {
+      if (connections_.size() >= options_.max_connections + options_.max_connections / kSpare) {
         evicted_++;
         continue;
       }
@@ -210,10 +224,11 @@ void Model::apply_processes(const Tick& tick)
   }
   std::erase_if(processes_, [&](const auto& entry) { return !present.contains(entry.first); });
   // UDP has no hook at its end: a socket that a sweep does not show ended with the process that held it.
-  std::erase_if(connections_, [&](const auto& entry) {
-    const Connection& connection = entry.second;
-    return connection.is_absent() && connection.process() && !present.contains(connection.process());
-  });
+  if (has_looked_at_all())
+    std::erase_if(connections_, [&](const auto& entry) {
+      const Connection& connection = entry.second;
+      return connection.is_absent() && connection.process() && !present.contains(connection.process());
+    });
 }
 
 void Model::apply_pairs(const Tick& tick)
@@ -298,12 +313,30 @@ void Model::apply_growths(const Tick& tick)
       process->second.attribute(std::move(attribution));
 }
 
+void Model::shed(const std::function<bool(std::uint64_t cookie)>& is_named)
+{
+  if (connections_.size() <= options_.max_connections)
+    return;
+  std::vector<std::pair<Duration, std::uint64_t>> unnamed;
+  for (const auto& [cookie, connection] : connections_)
+    if (!is_named(cookie))
+      unnamed.emplace_back(importance_of(connection, now_), cookie);
+  const std::size_t surplus = std::min(connections_.size() - options_.max_connections, unnamed.size());
+  std::ranges::nth_element(unnamed, unnamed.begin() + static_cast<std::ptrdiff_t>(surplus));
+  for (std::size_t i = 0; i < surplus; i++)
+    connections_.erase(unnamed[i].second);
+  evicted_ += surplus;
+}
+
 void Model::index_ends()
 {
   ends_.clear();
-  for (const auto& [cookie, connection] : connections_)
+  holders_.clear();
+  for (const auto& [cookie, connection] : connections_) {
+    holders_.insert(connection.process());
     if (connection.latest().transport == Transport::Tcp && (!connection.send().empty() || known(connection.standing_since())))
       ends_.emplace_back(hash_of(connection.latest().tuple), cookie);
+  }
   std::ranges::sort(ends_);
 }
 
@@ -327,9 +360,7 @@ const Process* Model::find_tgid(std::uint32_t tgid) const
 
 bool Model::uses_sockets(const Process& process) const
 {
-  return process.uses_sockets() || std::ranges::any_of(connections_, [&](const auto& entry) {
-           return entry.second.process() == process.latest().id;
-         });
+  return process.uses_sockets() || holders_.contains(process.latest().id);
 }
 
 const Connection* Model::peer_of(const Connection& connection) const

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -34,7 +35,10 @@ class Model {
   Duration interval() const { return interval_; }          // between the last two ticks
   const TickFacts& last_tick_facts() const { return facts_; }
   // Where there are many sockets they are judged when a sweep has shown them, and not in between.
-  bool has_looked_at_all() const { return facts_.swept || connections_.size() <= kFew; }
+  bool has_looked_at_all() const
+  {
+    return facts_.swept || (connections_.size() <= kFew && facts_.sweep_period <= interval_ * 2);
+  }
   const ModelOptions& options() const { return options_; }
 
   const std::unordered_map<std::uint64_t, Connection>& connections() const { return connections_; }
@@ -63,6 +67,9 @@ class Model {
   // connection that this end opened.
   bool is_server_side(const SocketSample& sample) const;
 
+  // Forgets the least important connections of more than ModelOptions::max_connections, those that have waited for the shortest
+  // time first, and none that `is_named`.
+  void shed(const std::function<bool(std::uint64_t cookie)>& is_named);
   std::uint64_t evicted() const { return evicted_; }
 
  private:
@@ -95,6 +102,7 @@ class Model {
   std::unordered_set<std::uint64_t> destroyed_;
   std::set<std::pair<std::uint32_t, std::uint16_t>> listeners_;  // (netns, port)
   std::vector<std::pair<std::size_t, std::uint64_t>> ends_;  // TCP connections where something waits: hash of the tuple, cookie; sorted
+  std::unordered_set<ProcessId> holders_;  // of any connection
   std::uint32_t tick_ = 0;
   std::uint64_t evicted_ = 0;
 };

@@ -7,6 +7,7 @@ namespace laggard::model {
 namespace {
 
 constexpr int kIdlesKept = 3;
+constexpr std::size_t kIdlePerConnection = 4;  // they take a fifth of the memory
 // Twice as many for an idle time as the live source makes: only a recording with other options has more.
 constexpr int kLooksPerIdle = 12;
 constexpr std::size_t kFewestLooks = 4;  // three intervals, however long they are
@@ -77,7 +78,7 @@ std::uint64_t Pools::replace(const std::vector<PooledSample>& samples, MonoTime 
   std::swap(before, members_);
   const auto here = opened_here(samples);
   for (const PooledSample& sample : samples) {
-    if (members_.size() >= options.max_connections) {
+    if (members_.size() >= options.max_connections * kIdlePerConnection) {
       refused++;
       continue;
     }

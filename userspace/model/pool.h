@@ -71,7 +71,7 @@ class Pools {
     std::function<bool(const PooledSample&)> is_server;  // this end was connected to, as far as anybody can tell
     std::function<bool(std::uint64_t)> is_busy;          // open, and has something to do
   };
-  // Everything that is idle now. Returns how many did not fit into ModelOptions::max_connections.
+  // Everything that is idle now. Returns how many did not fit: more than four times ModelOptions::max_connections.
   std::uint64_t replace(const std::vector<PooledSample>& samples, MonoTime now, const ModelOptions& options,
                         const Elsewhere& elsewhere);
   void forget(std::uint64_t cookie, const ModelOptions& options);

@@ -146,12 +146,14 @@ void Metrics::tick(const model::Model& model)
   lost_ = facts.lost;
   evicted_ = model.evicted();
   sweep_period_ = facts.sweep_period;
+  if (model.has_looked_at_all()) {
+    for (auto& [transport, count] : tracked_)
+      count = 0;
+    for (const auto& [cookie, connection] : model.connections())
+      tracked_[connection.latest().transport]++;
+  }
   if (!facts.swept)
     return;
-  for (auto& [transport, count] : tracked_)
-    count = 0;
-  for (const auto& [cookie, connection] : model.connections())
-    tracked_[connection.latest().transport]++;
   swept_sockets_ = facts.sockets_visited;
   const double cpu = seconds(facts.sweep_cpu);
   sweep_seconds_ += cpu;

@@ -78,6 +78,9 @@ class TextSink final : public Sink {
 
   bool finding(const detect::Finding& finding) override
   {
+    // What follows from it says so itself.
+    if (finding.has_new_symptoms_only)
+      return true;
     std::string out = any_finding_ ? "\n" : "";
     any_finding_ = true;
     out += verdict(finding);
@@ -205,13 +208,10 @@ class TextSink final : public Sink {
       line("follows from " + visible(finding.symptom_of_text, {.escape_backslash = true}));
     for (const std::string& detail : finding.details)
       line(detail);
-    if (finding.phase == detect::Phase::Updated && finding.is_whole)
+    if (finding.phase == detect::Phase::Updated && finding.is_group)
       return out;  // who and what to do was said when it opened
-    if (finding.is_whole)
+    if (finding.is_group)
       line("for example " + examples_words(finding));
-    else if (finding.is_group)
-      for (std::size_t i = 0; i < std::min(finding.examples.size(), detect::kMaxExamples); i++)
-        line("for example " + tuple_words(finding.examples[i], "←"));
     if (finding.holders.size() > 1) {
       const std::size_t shown = std::min(finding.holders.size(), kMaxHolders);
       std::string text = fmt::format("held by {} processes: {}", finding.holders.size(),
@@ -230,14 +230,15 @@ class TextSink final : public Sink {
     return out;
   }
 
+  // Of several processes: the processes, and by what their connections differ.
   static std::string examples_words(const detect::Finding& finding)
   {
-    std::string words;
-    for (std::size_t i = 0; i < std::min(finding.examples.size(), detect::kMaxExamples); i++) {
-      const std::string process = i < finding.example_processes.size() ? visible(finding.example_processes[i], {.escape_backslash = true}) + ' ' : "";
-      words += (words.empty() ? "" : "; ") + process + tuple_words(finding.examples[i], "←");
-    }
-    return words;
+    std::vector<std::string> words;
+    for (std::size_t i = 0; i < std::min(finding.examples.size(), detect::kMaxExamples); i++)
+      words.push_back(i < finding.example_processes.size()
+                          ? visible(finding.example_processes[i], {.escape_backslash = true}) + ' ' + to_string(finding.examples[i].local)
+                          : tuple_words(finding.examples[i], "←"));
+    return fmt::format("{}", fmt::join(words, ", "));
   }
 
   Cells cells_of(const SocketLine& line) const

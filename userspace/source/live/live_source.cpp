@@ -27,6 +27,8 @@ constexpr Duration kProgramsCostAtMost = std::chrono::milliseconds(10);
 constexpr Duration kAnnouncementCost = std::chrono::microseconds(4);
 constexpr std::uint64_t kFewestAnnouncements = 256;
 constexpr int kSweepsPerLookAtPools = 4;
+constexpr std::uint64_t kMemoryOfNewSocket = 900;  // as a record and as a sample
+constexpr std::uint64_t kPartForNewSockets = 16;   // of --max-memory
 
 struct HostMemory {
   std::uint64_t available_bytes = 0;
@@ -78,6 +80,7 @@ LiveSource::LiveSource(Loaded loaded, const LiveOptions& options)
       attributions_(*skeleton_, plan_.on_demand),
       budget_(options.max_cpu),
       workloads_(options.max_cpu / 10, options.command_lines),
+      new_sockets_at_most_(options.max_memory / kPartForNewSockets / kMemoryOfNewSocket),
       pools_period_(options.pools_period)
 {
 }
@@ -219,6 +222,8 @@ Result<RawTick> LiveSource::tick(Look look, bool everything)
   const bool pools = pools_period_ > Duration{} && now >= pools_due_;
   const auto swept = walk_if_due(Walk::Sweep, [&] {
     skeleton_->bss->visited = 0;
+    skeleton_->bss->new_at_most = new_sockets_at_most_;
+    skeleton_->bss->new_shown = 0;
     skeleton_->bss->emit_everything = everything;
     skeleton_->bss->emit_pooled = pools;
     return sweep(raw);

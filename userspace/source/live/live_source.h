@@ -18,6 +18,7 @@ namespace laggard::source::live {
 
 struct LiveOptions {
   double max_cpu = 0.01;  // share of one core, for everything
+  std::uint64_t max_memory = 256 << 20;  // what one look brings is a part of it
   std::map<std::string, std::string> forced_hooks;
   std::vector<std::string_view> feeds;  // empty: all
   Duration pools_period{};              // how often idle connections are looked at; 0: never
@@ -92,6 +93,7 @@ class LiveSource {
   Budget budget_;
   bool swept_ = false;  // in the latest tick
   WorkloadTeller workloads_;
+  std::uint64_t new_sockets_at_most_;
   Duration pools_period_;
   MonoTime pools_due_;
 };
