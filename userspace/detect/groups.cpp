@@ -23,6 +23,9 @@ void merge(const std::set<Subject>& ripening, const std::function<bool(const Sub
   for (const Subject& subject : ripening)
     if (!groups.contains(subject))
       alike[whole_of(subject)]++;
+  std::map<Subject, std::size_t> members_of;
+  for (const auto& [subject, members] : groups)
+    members_of[whole_of(subject)] += members.size();
   Groups merged;
   for (auto group = groups.begin(); group != groups.end();) {
     const Subject whole = whole_of(group->first);
@@ -34,6 +37,7 @@ void merge(const std::set<Subject>& ripening, const std::function<bool(const Sub
     }
     counts[whole] = known->second;
     std::vector<Verdict>& members = merged[whole];
+    members.reserve(members_of[whole]);
     members.insert(members.end(), std::make_move_iterator(group->second.begin()), std::make_move_iterator(group->second.end()));
     group = groups.erase(group);
   }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <fstream>
 #include <set>
@@ -20,7 +21,7 @@
 namespace laggard::source::live {
 namespace {
 
-constexpr std::size_t kReadBytes = 64 << 10;  // bpf_seq_read() gives at most 8 pages at a time
+constexpr std::size_t kReadBytes = 32 << 10;  // bpf_seq_read() gives at most 8 pages at a time
 // The functions of a program are read once, and that may take a while: no reason to come late to the next.
 constexpr Duration kProgramsCostAtMost = std::chrono::milliseconds(10);
 // To announce a read, and to understand that: measured.
@@ -170,16 +171,15 @@ Result<void> LiveSource::walk(bpf_link* link, RawTick& into)
   Fd iterator{bpf_iter_create(bpf_link__fd(link))};
   if (!iterator)
     return errno_failure("cannot open a BPF iterator");
+  std::array<std::byte, kReadBytes> buffer;
   for (;;) {
-    const std::size_t size = into.size();
-    into.resize(size + kReadBytes);
-    const ssize_t got = ::read(iterator.get(), into.data() + size, kReadBytes);
-    const int error = errno;
-    into.resize(size + static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
+    const ssize_t got = ::read(iterator.get(), buffer.data(), buffer.size());
     if (got == 0)
       return {};
-    if (got < 0 && error != EINTR && error != EAGAIN)
-      return errno_failure("a BPF iterator failed", error);
+    if (got > 0)
+      into.insert(into.end(), buffer.begin(), buffer.begin() + got);
+    else if (errno != EINTR && errno != EAGAIN)
+      return errno_failure("a BPF iterator failed");
   }
 }
 
