@@ -138,7 +138,7 @@ TEST(OutputText, LowerBoundsResolutionsAndGroups)
   std::string text = text_of(finding);
   EXPECT_NE(text.find("CLOSE WAIT  qt-viewer[4121]  551 connections to 10.0.0.9:80"), std::string::npos) << text;
   EXPECT_NE(text.find("open for ≥ 42 s\n"), std::string::npos) << text;
-  EXPECT_NE(text.find("  for example 10.0.0.7:40005 ← 10.0.0.9:80\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("  for example 10.0.0.7:40001, 10.0.0.7:40002, 10.0.0.7:40003,"), std::string::npos) << text;
   EXPECT_NE(text.find("  held by 2 processes: 4121, 4127\n"), std::string::npos) << text;
   EXPECT_NE(text.find("  3 records were lost meanwhile"), std::string::npos) << text;
   EXPECT_NE(text.find("  not visible: who holds the socket now was not verified\n"), std::string::npos) << text;

@@ -23,7 +23,7 @@ class Exact : public testing::TestWithParam<std::string> {
   static std::uint64_t value(const Facts& facts, const char* key) { return std::stoull(facts.at(key)); }
 };
 
-std::uint64_t histogram_total(const model::SocketSample& sample)
+std::uint64_t histogram_total(const model::FullSample& sample)
 {
   return std::accumulate(sample.sizes.begin(), sample.sizes.end(), std::uint64_t{0});
 }

@@ -343,7 +343,7 @@ const model::Tick& Kernel::take(bool everything)
   return tick_;
 }
 
-std::optional<model::SocketSample> Kernel::look(std::uint64_t cookie)
+std::optional<model::FullSample> Kernel::look(std::uint64_t cookie)
 {
   tick();
   for (auto sample = tick_.sockets.rbegin(); sample != tick_.sockets.rend(); ++sample)

@@ -110,7 +110,7 @@ class Kernel {
   // `sweep_hook`: forced; empty: the best one, or what LAGGARD_SWEEP_HOOK says.
   explicit Kernel(const std::string& sweep_hook = {});
   // Looks now; the socket's newest sample, if there is one.
-  std::optional<model::SocketSample> look(std::uint64_t cookie);
+  std::optional<model::FullSample> look(std::uint64_t cookie);
   const model::Tick& tick();
   const model::Tick& session_tick();  // as a session does it, when a sweep is due: only what is interesting
   source::live::LiveSource& source() { return *source_; }

@@ -30,7 +30,8 @@ void merge(const std::set<Subject>& ripening, const std::function<bool(const Sub
   for (auto group = groups.begin(); group != groups.end();) {
     const Subject whole = whole_of(group->first);
     const auto known = alike.find(whole);
-    const std::size_t most = is_open(whole) ? kMostAlike / 2 : kMostAlike;
+    const std::size_t limit = group->second.front().cookie != 0 ? kMostAlike : kMostProcessesAlike;
+    const std::size_t most = is_open(whole) ? limit / 2 : limit;
     if (whole == Subject{} || whole == group->first || known->second <= most) {
       ++group;
       continue;

@@ -12,7 +12,9 @@
 namespace laggard::detect {
 
 // More than so many subjects of one process, or of one program in one cgroup, become one; fewer than half of it again several.
+// Ten processes that grow are ten to look at: what one keeps says little of what the next one does.
 inline constexpr std::size_t kMostAlike = 8;
+inline constexpr std::size_t kMostProcessesAlike = 16;
 
 using Groups = std::map<Subject, std::vector<Verdict>>;
 

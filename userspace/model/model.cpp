@@ -94,7 +94,7 @@ void Model::apply_sockets(Tick& tick)
     auto known = connections_.find(sample.cookie);
     if (known == connections_.end()) {
       if (connections_.size() >= options_.max_connections + options_.max_connections / kSpare) {
-        evicted_++;
+        count_evicted(sample.cookie);
         continue;
       }
       known = connections_.try_emplace(sample.cookie).first;
@@ -323,9 +323,17 @@ void Model::shed(const std::function<bool(std::uint64_t cookie)>& is_named)
       unnamed.emplace_back(importance_of(connection, now_), cookie);
   const std::size_t surplus = std::min(connections_.size() - options_.max_connections, unnamed.size());
   std::ranges::nth_element(unnamed, unnamed.begin() + static_cast<std::ptrdiff_t>(surplus));
-  for (std::size_t i = 0; i < surplus; i++)
+  for (std::size_t i = 0; i < surplus; i++) {
     connections_.erase(unnamed[i].second);
-  evicted_ += surplus;
+    count_evicted(unnamed[i].second);
+  }
+}
+
+void Model::count_evicted(std::uint64_t cookie)
+{
+  if (evicted_cookies_.size() >= options_.max_connections)
+    evicted_cookies_.clear();
+  evicted_ += evicted_cookies_.insert(cookie).second;
 }
 
 void Model::index_ends()

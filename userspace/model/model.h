@@ -85,6 +85,7 @@ class Model {
   void apply_workloads(const Tick& tick);
   void index_ends();
   void set_holders(Connection& connection, std::vector<ProcessId> processes);
+  void count_evicted(std::uint64_t cookie);
 
   ModelOptions options_;
   MonoTime now_;
@@ -105,6 +106,7 @@ class Model {
   std::unordered_set<ProcessId> holders_;  // of any connection
   std::uint32_t tick_ = 0;
   std::uint64_t evicted_ = 0;
+  std::unordered_set<std::uint64_t> evicted_cookies_;  // the latest: one that comes again is counted once
 };
 
 }  // namespace laggard::model

@@ -230,14 +230,19 @@ class TextSink final : public Sink {
     return out;
   }
 
-  // Of several processes: the processes, and by what their connections differ.
+  // Of each by what they differ: the end that the first line does not name, or all of it where that names none.
   static std::string examples_words(const detect::Finding& finding)
   {
+    const bool names_local = finding.socket && finding.socket->accepted && finding.endpoints == 1;
+    const bool names_peer = finding.socket && !finding.socket->accepted && finding.endpoints == 1;
     std::vector<std::string> words;
-    for (std::size_t i = 0; i < std::min(finding.examples.size(), detect::kMaxExamples); i++)
-      words.push_back(i < finding.example_processes.size()
-                          ? visible(finding.example_processes[i], {.escape_backslash = true}) + ' ' + to_string(finding.examples[i].local)
-                          : tuple_words(finding.examples[i], "←"));
+    for (std::size_t i = 0; i < std::min(finding.examples.size(), detect::kMaxExamples); i++) {
+      const model::Tuple& tuple = finding.examples[i];
+      const std::string process = i < finding.example_processes.size() ? visible(finding.example_processes[i], {.escape_backslash = true}) + ' ' : "";
+      words.push_back(process + (!has_peer(tuple) || names_peer ? to_string(tuple.local)
+                                 : names_local                  ? to_string(tuple.peer)
+                                                                : tuple_words(tuple, "←")));
+    }
     return fmt::format("{}", fmt::join(words, ", "));
   }
 
