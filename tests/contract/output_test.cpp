@@ -182,7 +182,8 @@ TEST(OutputLines, CriticalIsErrorAndResolvedSaysWhyAndWhen)
                                   {detect::Resolution::ProcessExited, "process_exited"},
                                   {detect::Resolution::Subsided, "subsided"},
                                   {detect::Resolution::ObserverStopped, "observer_stopped"},
-                                  {detect::Resolution::LostSight, "lost_sight"}}) {
+                                  {detect::Resolution::LostSight, "lost_sight"},
+                                  {detect::Resolution::Regrouped, "regrouped"}}) {
     finding.phase = detect::Phase::Resolved;
     finding.resolution = resolution;
     const json line = checked(finding);
@@ -190,6 +191,21 @@ TEST(OutputLines, CriticalIsErrorAndResolvedSaysWhyAndWhen)
     EXPECT_EQ(line["laggard.finding.resolution"], text);
     EXPECT_EQ(line["laggard.finding.end_time"], "2024-02-29T23:59:59.000000007Z");
   }
+}
+
+TEST(OutputLines, OfManyAlikeItCountsProcessesAndEndpointsAndNamesTheWorst)
+{
+  detect::Finding finding = sample_group();
+  finding.is_whole = true;
+  finding.processes = 200;
+  finding.endpoints = 3;
+  finding.example_processes = {"worker[17]", "worker[19]", "worker[23]", "worker[29]", "worker[31]"};
+  const json line = checked(finding);
+  EXPECT_EQ(line["laggard.finding.processes"], 200);
+  EXPECT_EQ(line["laggard.finding.endpoints"], 3);
+  EXPECT_EQ(line["laggard.example_processes"].size(), 5U);
+  EXPECT_NE(line["message"].get<std::string>().find("551 connections to 3 endpoints"), std::string::npos);
+  EXPECT_FALSE(checked(sample_group()).contains("laggard.finding.processes"));
 }
 
 TEST(OutputLines, AGroupHasACountAndAtMostFiveExamples)

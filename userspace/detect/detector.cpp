@@ -284,14 +284,13 @@ const Detector::Open* Detector::regrouped_in(const model::Model& model, const Su
     const auto open = open_.find(other);
     return groups.contains(other) && open != open_.end() ? &open->second : nullptr;
   };
-  if (const Open* whole = find(all_of_process(subject)); whole != nullptr && !subject.is_whole)
-    return whole;
-  if (const Open* whole = find(all_of_program(model, subject)); whole != nullptr && subject.program == 0)
-    return whole;
+  for (const Subject& whole : wholes_of(model, subject))
+    if (const Open* open = find(whole))
+      return open;
   if (!subject.is_whole)
     return nullptr;
   for (const auto& [part, members] : groups)
-    if (part != subject && (all_of_process(part) == subject || all_of_program(model, part) == subject))
+    if (part != subject && part.kind == subject.kind && std::ranges::count(wholes_of(model, part), subject) > 0)
       if (const Open* open = find(part))
         return open;
   return nullptr;

@@ -11,7 +11,7 @@ using Counts = std::map<Subject, std::size_t>;  // of subjects that one stands f
 // Merges the groups of all subjects that are more than a few of one `whole`.
 template <class Whole>
 void merge(const std::set<Subject>& ripening, const std::function<bool(const Subject&)>& is_open, Groups& groups, Counts& counts,
-           Whole whole_of)
+           std::size_t limit, Whole whole_of)
 {
   const auto count_of = [&counts](const Subject& subject) {
     const auto found = counts.find(subject);
@@ -30,7 +30,6 @@ void merge(const std::set<Subject>& ripening, const std::function<bool(const Sub
   for (auto group = groups.begin(); group != groups.end();) {
     const Subject whole = whole_of(group->first);
     const auto known = alike.find(whole);
-    const std::size_t limit = group->second.front().cookie != 0 ? kMostAlike : kMostProcessesAlike;
     const std::size_t most = is_open(whole) ? limit / 2 : limit;
     if (whole == Subject{} || whole == group->first || known->second <= most) {
       ++group;
@@ -44,8 +43,6 @@ void merge(const std::set<Subject>& ripening, const std::function<bool(const Sub
   }
   groups.merge(merged);
 }
-
-}  // namespace
 
 Subject all_of_process(const Subject& subject)
 {
@@ -74,12 +71,35 @@ Subject all_of_program(const model::Model& model, const Subject& subject)
   return whole;
 }
 
+// A process subject has no endpoint.
+Subject all_of_program_at_endpoint(const model::Model& model, const Subject& subject)
+{
+  Subject whole = all_of_program(model, subject);
+  if (whole == Subject{} || subject.is_whole || subject.endpoint == model::Endpoint{})
+    return {};
+  whole.netns = subject.netns;
+  whole.transport = subject.transport;
+  whole.server_side = subject.server_side;
+  whole.endpoint = subject.endpoint;
+  return whole;
+}
+
+}  // namespace
+
+std::vector<Subject> wholes_of(const model::Model& model, const Subject& subject)
+{
+  std::vector<Subject> wholes = {all_of_process(subject), all_of_program_at_endpoint(model, subject), all_of_program(model, subject)};
+  std::erase_if(wholes, [&](const Subject& whole) { return whole == Subject{} || whole == subject; });
+  return wholes;
+}
+
 void collapse(const model::Model& model, const std::set<Subject>& ripening, const std::function<bool(const Subject&)>& is_open,
               Groups& groups)
 {
   Counts counts;
-  merge(ripening, is_open, groups, counts, all_of_process);
-  merge(ripening, is_open, groups, counts, [&](const Subject& subject) { return all_of_program(model, subject); });
+  merge(ripening, is_open, groups, counts, kMostAlike, all_of_process);
+  merge(ripening, is_open, groups, counts, kMostAlike, [&](const Subject& subject) { return all_of_program_at_endpoint(model, subject); });
+  merge(ripening, is_open, groups, counts, kMostProcessesAlike, [&](const Subject& subject) { return all_of_program(model, subject); });
 }
 
 }  // namespace laggard::detect

@@ -12,16 +12,15 @@
 namespace laggard::detect {
 
 // More than so many subjects of one process, or of one program in one cgroup, become one; fewer than half of it again several.
-// Ten processes that grow are ten to look at: what one keeps says little of what the next one does.
+// Ten processes that share no endpoint are ten to look at: what one does says little of what the next one does.
 inline constexpr std::size_t kMostAlike = 8;
 inline constexpr std::size_t kMostProcessesAlike = 16;
 
 using Groups = std::map<Subject, std::vector<Verdict>>;
 
-// The collapsed subjects that `subject` may be part of: of its process, and of all processes that run its program. A process that
-// nobody knows, and one of which the executable is not known, is alone.
-Subject all_of_process(const Subject& subject);
-Subject all_of_program(const model::Model& model, const Subject& subject);
+// The collapsed subjects that `subject` may be part of, the narrowest first: of its process, of all processes that run its program,
+// at its endpoint, and at any. A process that nobody knows, and one of which the executable is not known, is alone.
+std::vector<Subject> wholes_of(const model::Model& model, const Subject& subject);
 
 // `ripening`: subjects whose verdicts are half-way, which count, so that what comes a tick later opens nothing of its own.
 // `is_open`: collapsed ones stay so until they have shrunk.

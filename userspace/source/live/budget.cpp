@@ -31,7 +31,8 @@ void Budget::begin_tick(MonoTime now, Duration cpu)
     Duration walked{};
     for (Entry& one : entries_)
       walked += std::exchange(one.in_this_tick, {});
-    const double otherwise = std::max(seconds(cpu - cpu_before_ - walked), 0.0) / interval_seconds_;
+    // What is done once, such as reading the functions of a program, is not what is needed from now on.
+    const double otherwise = std::clamp(seconds(cpu - cpu_before_ - walked) / interval_seconds_, 0.0, max_cpu_);
     otherwise_ += (otherwise - otherwise_) * kOtherwiseLearns;
   }
   before_ = now;

@@ -197,6 +197,7 @@ Result<RawTick> LiveSource::tick(Look look, bool everything)
   skeleton_->bss->epoch++;
   laggard_tick_record head{};
   head.header = {LAGGARD_RECORD_TICK, sizeof head, skeleton_->bss->epoch};
+  std::memcpy(raw.data(), &head, sizeof head);  // records are found from the first one on
   const bool sweeps_files = skeleton_->links.sweep == nullptr;
   const auto walk_if_due = [&](Walk which, auto walk) -> Result<bool> {
     const bool wanted = look == Look::Holders && which == (sweeps_files ? Walk::Sweep : Walk::Holders);
