@@ -140,6 +140,24 @@ TEST(Collapse, WhatWasSaidOneByOneGoesOnInTheWhole)
   }
 }
 
+TEST(Collapse, OneProcessIsNoProgram)
+{
+  Host host;
+  SceneProcess& crawler = host.worker(17);
+  for (int i = 0; i < 40; i++)
+    host.stuck(crawler);
+  SceneProcess& other = host.worker(18);
+  host.scene.run(15s);
+  const auto alone = open_of(host.scene, Kind::StalledReader);
+  ASSERT_THAT(alone, SizeIs(1));
+  host.stuck(other);
+  host.scene.run(15s);
+  const auto both = open_of(host.scene, Kind::StalledReader);
+  ASSERT_THAT(both, SizeIs(1)) << "41 of two processes";
+  EXPECT_EQ(both[0].processes, 2U);
+  EXPECT_NE(both[0].id, alone[0].id);
+}
+
 TEST(Collapse, ItSplitsAgainWhenItShrinks)
 {
   Host host;

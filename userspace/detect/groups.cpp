@@ -18,8 +18,12 @@ void merge(const std::set<Subject>& ripening, const std::function<bool(const Sub
     return found != counts.end() ? found->second : 1;
   };
   Counts alike;
-  for (const auto& [subject, members] : groups)
-    alike[whole_of(subject)] += count_of(subject);
+  std::map<Subject, std::set<model::ProcessId>> processes;
+  for (const auto& [subject, members] : groups) {
+    const Subject whole = whole_of(subject);
+    alike[whole] += count_of(subject);
+    processes[whole].insert(subject.process);
+  }
   for (const Subject& subject : ripening)
     if (!groups.contains(subject))
       alike[whole_of(subject)]++;
@@ -31,7 +35,9 @@ void merge(const std::set<Subject>& ripening, const std::function<bool(const Sub
     const Subject whole = whole_of(group->first);
     const auto known = alike.find(whole);
     const std::size_t most = is_open(whole) ? limit / 2 : limit;
-    if (whole == Subject{} || whole == group->first || known->second <= most) {
+    // One process is its own whole.
+    const bool is_one_process = whole.program != 0 && processes[whole].size() < 2;
+    if (whole == Subject{} || whole == group->first || known->second <= most || is_one_process) {
       ++group;
       continue;
     }
