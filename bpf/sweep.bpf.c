@@ -149,10 +149,10 @@ static __always_inline bool show(struct seq_file *seq, struct sock *sk, struct l
   if (!state->shown_sum && !emit_everything && new_shown++ >= new_at_most)
     return true;
   state->flags |= LAGGARD_F_ANNOUNCED;
-  __u64 sum = sum_of(sk, state);
+  __u64 sum = looks_once ? 1 : sum_of(sk, state);
   __u64 cookie = cookie_of(sk, state);
   // Shown by this very sweep: the kernel had no room for it, threw it away, and asks again.
-  bool is_known = state->shown_sum == sum && state->shown_epoch != epoch && (epoch + (__u32)cookie) % SHOWN_AGAIN;
+  bool is_known = !looks_once && state->shown_sum == sum && state->shown_epoch != epoch && (epoch + (__u32)cookie) % SHOWN_AGAIN;
   if (is_known && !emit_everything) {
     scratch->still.header.kind = LAGGARD_RECORD_STILL;
     scratch->still.header.size = sizeof(scratch->still);

@@ -110,6 +110,7 @@ Result<Skeleton> load_object(bool with_kfuncs, std::span<const std::string_view>
   if (const int error = bpf_object__open_skeleton(skeleton->skeleton, &options); error != 0)
     return tl::make_unexpected(load_error(error, log));
   skeleton->rodata->ns_per_jiffy = nanoseconds_per_jiffy();
+  skeleton->rodata->looks_once = std::ranges::none_of(programs, [](std::string_view name) { return name.starts_with("reads"); });
   const auto is_among = [](bpf_program* program, std::span<const std::string_view> names) {
     return std::ranges::find(names, std::string_view(bpf_program__name(program))) != names.end();
   };
