@@ -141,12 +141,12 @@ static __always_inline __u64 receive_drops(const struct sock *sk)
   return drops;
 }
 
-// chrono_stat leaves out the span that is running: a permanent zero window would read as 0.
 static __always_inline bool is_rwnd_limited(const struct tcp_sock *tp)
 {
   return BPF_CORE_READ_BITFIELD(tp, chrono_type) == TCP_CHRONO_RWND_LIMITED;
 }
 
+// chrono_stat leaves out the span that is running: a permanent zero window would read as 0.
 static __always_inline __u64 rwnd_limited_jiffies(const struct tcp_sock *tp, __u64 now_jiffies)
 {
   __u64 spent = tp->chrono_stat[TCP_CHRONO_RWND_LIMITED - 1];

@@ -220,9 +220,8 @@ int run_explain(const Options& options)
       else
         last = *found;
     }
-    const std::vector<model::FullSample> sockets = tick->sockets;
-    model.apply(std::move(*tick));
-    for (const model::SocketSample& sample : sockets)
+    model.apply(*tick);
+    for (const model::SocketSample& sample : tick->sockets)
       seen.insert_or_assign(sample.cookie, detect::socket_ref(model, sample));
     return {};
   };

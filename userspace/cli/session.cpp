@@ -21,11 +21,6 @@ namespace laggard::cli {
 namespace {
 
 constexpr int kPatienceMs = 1000;
-
-}  // namespace
-
-namespace {
-
 constexpr std::uint64_t kMostMemory = 256 << 20;
 // Measured: laggard without sockets, and a stuck connection with what one look at it takes meanwhile.
 constexpr std::uint64_t kMemoryWithoutSockets = 24 << 20, kMemoryOfConnection = 1536;

@@ -439,12 +439,13 @@ void Detector::describe_whole(const model::Model& model, const std::vector<Verdi
       finding.example_processes.push_back(fmt::format("{}[{}]", process != nullptr ? process->latest().comm : std::string("?"),
                                                       verdict.subject.process.tgid));
     }
-  const auto counted = [](std::size_t count, const char* one) { return fmt::format("{} {}{}", count, one, count == 1 ? "" : one[std::char_traits<char>::length(one) - 1] == 's' ? "es" : "s"); };
-  std::string what = processes.size() > 1 ? counted(processes.size(), "process") + " alike" : std::string{};
+  std::string what;
+  if (processes.size() > 1)
+    what = fmt::format("{} processes alike", processes.size());
   if (endpoints.size() > 1)
-    what += (what.empty() ? "" : ", ") + counted(endpoints.size(), "endpoint");
+    what += fmt::format("{}{} endpoints", what.empty() ? "" : ", ", endpoints.size());
   if (what.empty())
-    what = counted(subjects.size(), "subject");
+    what = fmt::format("{} subjects", subjects.size());
   finding.message = fmt::format("{}; the worst: {}", what, finding.message);
   finding.details.insert(finding.details.begin(), what + "; the worst of them:");
 }

@@ -8,42 +8,43 @@ namespace {
 
 using Counts = std::map<Subject, std::size_t>;  // of subjects that one stands for, where that is more than itself
 
+// What there is of one whole.
+struct Alike {
+  std::size_t subjects = 0;
+  std::size_t members = 0;
+  std::set<model::ProcessId> processes;
+};
+
 // Merges the groups of all subjects that are more than a few of one `whole`.
 template <class Whole>
 void merge(const std::set<Subject>& ripening, const std::function<bool(const Subject&)>& is_open, Groups& groups, Counts& counts,
            std::size_t limit, Whole whole_of)
 {
-  const auto count_of = [&counts](const Subject& subject) {
-    const auto found = counts.find(subject);
-    return found != counts.end() ? found->second : 1;
-  };
-  Counts alike;
-  std::map<Subject, std::set<model::ProcessId>> processes;
+  std::map<Subject, Alike> wholes;
   for (const auto& [subject, members] : groups) {
-    const Subject whole = whole_of(subject);
-    alike[whole] += count_of(subject);
-    processes[whole].insert(subject.process);
+    Alike& alike = wholes[whole_of(subject)];
+    const auto count = counts.find(subject);
+    alike.subjects += count != counts.end() ? count->second : 1;
+    alike.members += members.size();
+    alike.processes.insert(subject.process);
   }
   for (const Subject& subject : ripening)
     if (!groups.contains(subject))
-      alike[whole_of(subject)]++;
-  std::map<Subject, std::size_t> members_of;
-  for (const auto& [subject, members] : groups)
-    members_of[whole_of(subject)] += members.size();
+      wholes[whole_of(subject)].subjects++;
   Groups merged;
   for (auto group = groups.begin(); group != groups.end();) {
     const Subject whole = whole_of(group->first);
-    const auto known = alike.find(whole);
+    const Alike& alike = wholes.at(whole);
     const std::size_t most = is_open(whole) ? limit / 2 : limit;
     // One process is its own whole.
-    const bool is_one_process = whole.program != 0 && processes[whole].size() < 2;
-    if (whole == Subject{} || whole == group->first || known->second <= most || is_one_process) {
+    const bool is_one_process = whole.program != 0 && alike.processes.size() < 2;
+    if (whole == Subject{} || whole == group->first || alike.subjects <= most || is_one_process) {
       ++group;
       continue;
     }
-    counts[whole] = known->second;
+    counts[whole] = alike.subjects;
     std::vector<Verdict>& members = merged[whole];
-    members.reserve(members_of[whole]);
+    members.reserve(alike.members);
     members.insert(members.end(), std::make_move_iterator(group->second.begin()), std::make_move_iterator(group->second.end()));
     group = groups.erase(group);
   }

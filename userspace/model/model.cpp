@@ -18,14 +18,16 @@ constexpr Duration kPairForgotten = std::chrono::seconds(30);
 
 // An announcement and the sweep of one socket tell different things, and each record has its own time: the announcement of an
 // epoch that ended comes before what the next one shows, wherever the two stand in the tick. Nearly always sorted already.
-void sort_by_time(std::vector<FullSample>& samples, std::vector<const FullSample*>& sorted)
+std::vector<const FullSample*> oldest_first(const std::vector<FullSample>& samples)
 {
+  std::vector<const FullSample*> sorted;
   sorted.reserve(samples.size());
   for (const FullSample& sample : samples)
     sorted.push_back(&sample);
   const auto when = [](const FullSample* sample) { return std::tuple(sample->time, sample->read_epoch, sample->cookie); };
   if (!std::ranges::is_sorted(sorted, {}, when))
     std::ranges::stable_sort(sorted, {}, when);
+  return sorted;
 }
 
 std::size_t hash_of(const Tuple& tuple)
@@ -87,9 +89,7 @@ void Model::apply_sockets(Tick& tick)
     if (std::exchange(connection.shown_in, tick_) != tick_)
       shown.push_back(&connection);
   };
-  std::vector<const FullSample*> sorted;
-  sort_by_time(tick.sockets, sorted);
-  for (const FullSample* const one : sorted) {
+  for (const FullSample* const one : oldest_first(tick.sockets)) {
     const FullSample& sample = *one;
     auto known = connections_.find(sample.cookie);
     if (known == connections_.end()) {

@@ -261,14 +261,20 @@ void add(model::Tick& tick, const laggard_workload_record& record)
                      .command_line = text_of(record.command_line)};
 }
 
-std::size_t first_bytes_of(__u16 kind)
+// A kind of record as its first version was.
+struct FirstVersion {
+  std::string_view name;
+  std::size_t bytes = 0;  // 0: of a newer writer
+};
+
+FirstVersion first_version_of(__u16 kind)
 {
   switch (kind) {
 #define LAGGARD_RECORD_FIRST(name, number, type, first_bytes) \
-  case LAGGARD_RECORD_##name: return first_bytes;
+  case LAGGARD_RECORD_##name: return {#name, first_bytes};
     LAGGARD_RECORD_KINDS(LAGGARD_RECORD_FIRST)
 #undef LAGGARD_RECORD_FIRST
-    default: return 0;
+    default: return {};
   }
 }
 
@@ -277,7 +283,7 @@ void reserve(std::span<const std::byte> raw, model::Tick& tick)
 {
   std::array<std::size_t, LAGGARD_RECORD_STILL + 1> counts{};
   for_each_record(raw, [&](__u16 kind, std::span<const std::byte> bytes) {
-    if (kind < counts.size() && bytes.size() >= first_bytes_of(kind))
+    if (kind < counts.size() && bytes.size() >= first_version_of(kind).bytes)
       counts[kind]++;
   });
   tick.sockets.reserve(counts[LAGGARD_RECORD_SOCKET]);
@@ -289,21 +295,12 @@ void reserve(std::span<const std::byte> raw, model::Tick& tick)
 // What decodes must be paid for in bytes: a record of 8 bytes would become a sample of 500.
 Result<void> check_size(const laggard_record_header& header, std::size_t offset, std::size_t rest)
 {
-  const auto at_least = [&](std::string_view name, std::size_t first_bytes) -> Result<void> {
-    if (header.size >= first_bytes)
-      return {};
-    return failure(fmt::format("{} record at offset {} has {} bytes, and {} is the least that any version wrote", name, offset,
-                               header.size, first_bytes));
-  };
   if (header.size < sizeof header || header.size > rest)
     return failure(fmt::format("record of kind {} at offset {} claims {} bytes of {}", header.kind, offset, header.size, rest));
-  switch (header.kind) {
-#define LAGGARD_RECORD_AT_LEAST(name, number, type, first_bytes) \
-  case LAGGARD_RECORD_##name: return at_least(#name, first_bytes);
-    LAGGARD_RECORD_KINDS(LAGGARD_RECORD_AT_LEAST)
-#undef LAGGARD_RECORD_AT_LEAST
-    default: return {};  // from a newer writer
-  }
+  if (const FirstVersion first = first_version_of(header.kind); header.size < first.bytes)
+    return failure(fmt::format("{} record at offset {} has {} bytes, and {} is the least that any version wrote", first.name, offset,
+                               header.size, first.bytes));
+  return {};
 }
 
 }  // namespace
