@@ -36,7 +36,7 @@ struct {
 } totals __weak SEC(".maps");
 
 // Who looks once has no use for what has changed since: the verifier then leaves that out.
-const volatile bool looks_once __weak = false;
+const volatile __u8 looks_once __weak = false;
 const volatile __u64 ring_bytes __weak = 1 << 20;
 
 // Wake the reader only when the ring fills; else it looks once per tick.
