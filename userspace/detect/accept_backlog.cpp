@@ -34,13 +34,10 @@ MonoTime since_of(const model::Connection& child)
 using Port = std::pair<std::uint32_t, std::uint16_t>;  // (netns, port)
 using Children = std::multimap<Port, const model::Connection*>;
 
-Children children_of(const model::Model& model)
+void add_child(const model::Connection& connection, Children& children)
 {
-  Children children;
-  for (const auto& [cookie, connection] : model.connections())
-    if (connection.latest().unaccepted)
-      children.emplace(Port{connection.latest().netns, connection.latest().tuple.local.port}, &connection);
-  return children;
+  if (connection.latest().unaccepted)
+    children.emplace(Port{connection.latest().netns, connection.latest().tuple.local.port}, &connection);
 }
 
 // Several listeners may share a port, by address or by SO_REUSEPORT: a child has the address it was reached at, and the
@@ -87,20 +84,28 @@ Overflow overflow_of(const model::Connection& connection)
 
 }  // namespace
 
+bool concerns_accept_backlog(const model::Connection& connection)
+{
+  const model::SocketSample& sample = connection.latest();
+  return sample.unaccepted || (sample.is_listener() && sample.has_file);
+}
+
 void judge_accept_backlog(const Context& context, std::vector<Verdict>& verdicts)
 {
   const Duration hold = context.thresholds.hold;
-  std::optional<Children> children;
-  for (const auto& [cookie, connection] : context.model.connections()) {
+  Children children;
+  for (const model::Connection* one : context.connections)
+    add_child(*one, children);
+  for (const model::Connection* one : context.connections) {
+    const model::Connection& connection = *one;
     const model::SocketSample& sample = connection.latest();
-    if (!sample.is_listener() || !sample.has_file)
+    const std::uint64_t cookie = sample.cookie;
+    if (sample.unaccepted)
       continue;
     const Overflow overflow = overflow_of(connection);
     if (!known(connection.backlog_since()) && overflow.recent_looks == 0)
       continue;
-    if (!children)
-      children = children_of(context.model);
-    const auto oldest = oldest_child(*children, sample);
+    const auto oldest = oldest_child(children, sample);
     const bool open = context.is_open(Kind::AcceptBacklog, cookie);
     const bool overflows = overflow.recent_looks >= (open ? 1 : kLooksWithOverflow);
     const bool waits = known(connection.backlog_since()) && oldest && (!open || context.now() - oldest->since >= hold / 2);
@@ -124,7 +129,10 @@ void describe_accept_backlog(const Context& context, std::span<const Verdict> me
 {
   const model::Connection& connection = *context.model.find(members.front().cookie);
   const model::SocketSample& sample = connection.latest();
-  const auto oldest = oldest_child(children_of(context.model), sample);
+  Children children;
+  for (const auto& [cookie, other] : context.model.connections())
+    add_child(other, children);
+  const auto oldest = oldest_child(children, sample);
   const Overflow overflow = overflow_of(connection);
   const std::string queue = fmt::format("{} of {} connections wait to be accepted", sample.ack_backlog, sample.max_ack_backlog);
   const std::string age = oldest ? fmt::format(", the oldest for {}{}", oldest->is_lower_bound ? "at least " : "",

@@ -39,12 +39,16 @@ std::string how_it_ended(const model::SocketSample& sample)
 
 }  // namespace
 
+bool concerns_close_wait(const model::Connection& connection)
+{
+  const model::SocketSample& sample = connection.latest();
+  return sample.transport == model::Transport::Tcp &&
+         ((sample.state == model::TcpState::CloseWait && sample.has_file) || sample.is_ended());
+}
+
 void judge_close_wait(const Context& context, std::vector<Verdict>& verdicts)
 {
-  const auto is_left = [](const model::SocketSample& sample) {
-    return (sample.state == model::TcpState::CloseWait && sample.has_file) || sample.is_ended();
-  };
-  judge_half_closed(context, Kind::CloseWait, is_left, context.thresholds.close_wait, closed_since, verdicts);
+  judge_half_closed(context, Kind::CloseWait, context.thresholds.close_wait, closed_since, verdicts);
 }
 
 void describe_close_wait(const Context& context, std::span<const Verdict> members, Finding& finding)

@@ -28,7 +28,9 @@ MonoTime unanswered_since(const model::Connection& connection)
   return std::max(connection.send().oldest(), connection.send().last_consumed());
 }
 
-bool is_candidate(const model::Connection& connection)
+}  // namespace
+
+bool concerns_dead_peer(const model::Connection& connection)
 {
   const model::SocketSample& sample = connection.latest();
   if (sample.transport != model::Transport::Tcp || !sample.has_file || connection.send().empty())
@@ -40,6 +42,8 @@ bool is_candidate(const model::Connection& connection)
     default: return false;
   }
 }
+
+namespace {
 
 // All connections of a server's port, whether or not something goes on at them.
 std::uint64_t connections_of(const model::Model& model, const Subject& subject)
@@ -77,14 +81,13 @@ void judge_dead_peer(const Context& context, std::vector<Verdict>& verdicts)
 {
   const Thresholds& limits = context.thresholds;
   std::map<std::pair<std::uint32_t, std::uint16_t>, std::vector<Verdict>> accepted;  // by netns and port: workers share a listener
-  for (const auto& [cookie, connection] : context.model.connections()) {
-    if (!is_candidate(connection))
-      continue;
+  for (const model::Connection* one : context.connections) {
+    const model::Connection& connection = *one;
     const MonoTime since = unanswered_since(connection);
     const Duration age = context.now() - since;
     Verdict verdict{
         .subject = connection_subject(Kind::DeadPeer, context.model, connection),
-        .cookie = cookie,
+        .cookie = connection.latest().cookie,
         .since = since,
         .since_is_lower_bound = since == connection.first_seen() && connection.latest().older_than_observer,
         .ripe = since + limits.dead_peer,

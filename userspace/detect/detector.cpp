@@ -130,12 +130,20 @@ Context Detector::context_of(const model::Model& model) const
 
 std::vector<Verdict> Detector::collect(const model::Model& model)
 {
-  const Context context = context_of(model);
+  Context context = context_of(model);
   std::vector<Verdict> verdicts;
   verdicts.reserve(verdicts_before_ + verdicts_before_ / 8);
-  for (const Rule& rule : rules())
-    if (model.has_looked_at_all() || !is_about_sockets(rule.kind))
-      rule.judge(context, verdicts);
+  std::vector<std::vector<const model::Connection*>> concerned(rules().size());
+  if (model.has_looked_at_all())
+    for (const auto& [cookie, connection] : model.connections())
+      for (std::size_t i = 0; i < concerned.size(); i++)
+        if (rules()[i].concerns != nullptr && rules()[i].concerns(connection))
+          concerned[i].push_back(&connection);
+  for (std::size_t i = 0; i < concerned.size(); i++) {
+    context.connections = concerned[i];
+    if (model.has_looked_at_all() || rules()[i].concerns == nullptr)
+      rules()[i].judge(context, verdicts);
+  }
   if (model.has_looked_at_all())
     verdicts_before_ = verdicts.size();
   std::erase_if(verdicts, [&](const Verdict& verdict) { return !passes(model, verdict); });

@@ -26,12 +26,15 @@ Since silent_since(const model::Connection& connection)
 
 }  // namespace
 
+bool concerns_fin_wait_2(const model::Connection& connection)
+{
+  const model::SocketSample& sample = connection.latest();
+  return sample.transport == model::Transport::Tcp && sample.state == model::TcpState::FinWait2 && sample.has_file;
+}
+
 void judge_fin_wait_2(const Context& context, std::vector<Verdict>& verdicts)
 {
-  const auto is_left = [](const model::SocketSample& sample) {
-    return sample.state == model::TcpState::FinWait2 && sample.has_file;
-  };
-  judge_half_closed(context, Kind::FinWait2, is_left, context.thresholds.fin_wait, silent_since, verdicts);
+  judge_half_closed(context, Kind::FinWait2, context.thresholds.fin_wait, silent_since, verdicts);
 }
 
 void describe_fin_wait_2(const Context& context, std::span<const Verdict> members, Finding& finding)

@@ -61,14 +61,20 @@ bool reader_is_being_judged(const Context& context, const model::Connection& sen
 
 }  // namespace
 
+bool concerns_remote_slow_reader(const model::Connection& connection)
+{
+  const model::SocketSample& sample = connection.latest();
+  return sample.transport == model::Transport::Tcp && sample.has_file && connection.send_history().size() >= 2 &&
+         !is_unanswered(sample);
+}
+
 void judge_remote_slow_reader(const Context& context, std::vector<Verdict>& verdicts)
 {
   const Thresholds& limits = context.thresholds;
-  for (const auto& [cookie, connection] : context.model.connections()) {
+  for (const model::Connection* one : context.connections) {
+    const model::Connection& connection = *one;
     const model::SocketSample& sample = connection.latest();
-    if (sample.transport != model::Transport::Tcp || !sample.has_file || connection.send_history().size() < 2 ||
-        is_unanswered(sample))
-      continue;
+    const std::uint64_t cookie = sample.cookie;
     const Look look = look_at(connection);
     const int divisor = context.is_open(Kind::RemoteSlowReader, cookie) ? 2 : 1;
     if (look.median_lag_seconds < seconds(limits.lag / divisor) || look.limited_ratio < limits.rwnd_share / divisor)

@@ -60,20 +60,24 @@ struct Context {
   // Hysteresis: is this member already part of an open finding of this kind? Then half of the threshold keeps it there.
   std::function<bool(Kind, std::uint64_t member)> is_open;
   std::function<bool(Kind)> any_open;  // finding of this kind
+  std::span<const model::Connection* const> connections = {};  // those of Rule::concerns
   MonoTime now() const { return model.now(); }
 };
 
 struct Rule {
   Kind kind;
+  // The connections to judge; null: it judges processes or pools. One pass asks this for all rules: where there are 120 000
+  // connections, reaching one costs more than judging it.
+  bool (*concerns)(const model::Connection&);
   void (*judge)(const Context&, std::vector<Verdict>& verdicts);
   // Fills message, details, advice, evidence, thresholds and examples from the worst member first.
   void (*describe)(const Context&, std::span<const Verdict> members, Finding& finding);
 };
 
 std::span<const Rule> rules();
-// Judged from all sockets, which are looked at as often as --max-cpu allows.
-bool is_about_sockets(Kind kind);
 const Rule& rule_of(Kind kind);
+// Judged from all sockets, which are looked at as often as --max-cpu allows.
+inline bool is_about_sockets(Kind kind) { return rule_of(kind).concerns != nullptr; }
 
 // ---- what several rules share ----
 
@@ -98,9 +102,9 @@ struct Since {
   MonoTime time;
   bool is_lower_bound = false;
 };
-// Verdicts about all sockets of which `is_left` is true. `since` says when the clock of one last started.
-void judge_half_closed(const Context& context, Kind kind, bool (*is_left)(const model::SocketSample&), Duration threshold,
-                       Since (*since)(const model::Connection&), std::vector<Verdict>& verdicts);
+// Verdicts about all of Context::connections. `since` says when the clock of one last started.
+void judge_half_closed(const Context& context, Kind kind, Duration threshold, Since (*since)(const model::Connection&),
+                       std::vector<Verdict>& verdicts);
 // "at least 3 min"
 std::string half_closed_age(const Context& context, Since since);
 

@@ -38,17 +38,6 @@ std::span<const Rule> rules()
   return kRules;
 }
 
-bool is_about_sockets(Kind kind)
-{
-  switch (kind) {
-    case Kind::UserSpaceBuffering:
-    case Kind::HeapGrowth:
-    case Kind::UnpairedOperations:
-    case Kind::ConnectionLeak: return false;  // idle ones: the pools have their own looks
-    default: return true;
-  }
-}
-
 const Rule& rule_of(Kind kind)
 {
   const auto found = std::ranges::find(rules(), kind, &Rule::kind);
@@ -110,18 +99,15 @@ Lag lag_of(const model::Model& model, const model::Connection& connection)
   return lag;
 }
 
-void judge_half_closed(const Context& context, Kind kind, bool (*is_left)(const model::SocketSample&), Duration threshold,
-                       Since (*since_of)(const model::Connection&), std::vector<Verdict>& verdicts)
+void judge_half_closed(const Context& context, Kind kind, Duration threshold, Since (*since_of)(const model::Connection&),
+                       std::vector<Verdict>& verdicts)
 {
-  for (const auto& [cookie, connection] : context.model.connections()) {
-    const model::SocketSample& sample = connection.latest();
-    if (sample.transport != model::Transport::Tcp || !is_left(sample))
-      continue;
-    const Since since = since_of(connection);
+  for (const model::Connection* connection : context.connections) {
+    const Since since = since_of(*connection);
     const Duration age = context.now() - since.time;
     verdicts.push_back({
-        .subject = connection_subject(kind, context.model, connection),
-        .cookie = cookie,
+        .subject = connection_subject(kind, context.model, *connection),
+        .cookie = connection->latest().cookie,
         .since = since.time,
         .since_is_lower_bound = since.is_lower_bound,
         .ripe = since.time + threshold,

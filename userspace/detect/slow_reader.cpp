@@ -127,21 +127,28 @@ bool is_late(const Context& context, const model::Connection& connection, double
 
 }  // namespace
 
+bool concerns_slow_reader(const model::Connection& connection)
+{
+  const model::SocketSample& sample = connection.latest();
+  return sample.transport == model::Transport::Tcp && sample.has_file &&
+         connection.receive().last_consumed() != connection.first_seen();
+}
+
 void judge_slow_reader(const Context& context, std::vector<Verdict>& verdicts)
 {
   const Thresholds& limits = context.thresholds;
   std::map<model::ProcessId, std::size_t> late_together;
-  for (const auto& [cookie, connection] : context.model.connections())
-    if (is_late(context, connection, kShareTogether))
-      late_together[connection.process()]++;
+  for (const model::Connection* connection : context.connections)
+    if (is_late(context, *connection, kShareTogether))
+      late_together[connection->process()]++;
 
-  for (const auto& [cookie, connection] : context.model.connections()) {
+  for (const model::Connection* one : context.connections) {
+    const model::Connection& connection = *one;
     const model::SocketSample& sample = connection.latest();
-    if (sample.transport != model::Transport::Tcp || !sample.has_file)
-      continue;
+    const std::uint64_t cookie = sample.cookie;
     // One incident, one finding: what stalled and takes a little now and then is still stalled.
     const MonoTime consumed = connection.receive().last_consumed();
-    if (consumed == connection.first_seen() || context.is_open(Kind::StalledReader, cookie))
+    if (context.is_open(Kind::StalledReader, cookie))
       continue;
     if (sample.is_leftover() && connection.moves_in_history() < kMovesOfAReader)
       continue;

@@ -30,14 +30,19 @@ bool reader_is_idle(const Context& context, const model::Connection& connection)
 
 }  // namespace
 
+bool concerns_stalled_reader(const model::Connection& connection)
+{
+  return !connection.receive().empty() && connection.latest().has_file && !connection.latest().is_listener();
+}
+
 void judge_stalled_reader(const Context& context, std::vector<Verdict>& verdicts)
 {
   const Duration stall = context.thresholds.stall;
-  for (const auto& [cookie, connection] : context.model.connections()) {
+  for (const model::Connection* one : context.connections) {
+    const model::Connection& connection = *one;
     const model::SocketSample& sample = connection.latest();
     const model::StreamAge& receive = connection.receive();
-    if (receive.empty() || !sample.has_file || sample.is_listener())
-      continue;
+    const std::uint64_t cookie = sample.cookie;
     const MonoTime idle_since = std::max(receive.oldest(), receive.last_consumed());
     // While the finding is open a reader that takes a little now and then does not close it; one that reads on does.
     if (context.is_open(Kind::StalledReader, cookie) &&

@@ -63,14 +63,20 @@ bool loses_in_bursts(const Context& context, const model::Connection& connection
 
 }  // namespace
 
+bool concerns_udp_receive_overflow(const model::Connection& connection)
+{
+  const model::SocketSample& sample = connection.latest();
+  return sample.transport == model::Transport::Udp && sample.has_file &&
+         (!connection.drop_history().empty() || !connection.losses().empty());
+}
+
 void judge_udp_receive_overflow(const Context& context, std::vector<Verdict>& verdicts)
 {
   const Thresholds& limits = context.thresholds;
-  for (const auto& [cookie, connection] : context.model.connections()) {
+  for (const model::Connection* one : context.connections) {
+    const model::Connection& connection = *one;
     const model::SocketSample& sample = connection.latest();
-    if (sample.transport != model::Transport::Udp || !sample.has_file ||
-        (connection.drop_history().empty() && connection.losses().empty()))
-      continue;
+    const std::uint64_t cookie = sample.cookie;
     const Losses losses = losses_of(connection);
     const bool keeps_losing = losses.recent_looks >= kLooksWithDrops;
     const bool loses_a_share =

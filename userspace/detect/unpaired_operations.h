@@ -12,6 +12,6 @@ void describe_unpaired_operations(const Context& context, std::span<const Verdic
 // A sentence where one end of a pair piles up and the other is not reached once, of which there is no finding; else empty.
 std::string half_seen(const Thresholds& limits, const model::PairSample& sample);
 
-inline constexpr Rule kUnpairedOperations{Kind::UnpairedOperations, judge_unpaired_operations, describe_unpaired_operations};
+inline constexpr Rule kUnpairedOperations{Kind::UnpairedOperations, nullptr, judge_unpaired_operations, describe_unpaired_operations};
 
 }  // namespace laggard::detect

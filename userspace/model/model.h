@@ -83,7 +83,7 @@ class Model {
   void apply_growths(const Tick& tick);
   void apply_pairs(const Tick& tick);
   void apply_workloads(const Tick& tick);
-  void index_ends();
+  void look_over_all(const Tick& tick);
   void set_holders(Connection& connection, std::vector<ProcessId> processes);
   void count_evicted(std::uint64_t cookie);
 
