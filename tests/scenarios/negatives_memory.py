@@ -98,8 +98,8 @@ def ingester(scene: Scene, start: Start, seconds: float) -> None:
 
 @in_each_runtime(seconds=CROWD_SECONDS)
 def ingester_with_short_chunks(scene: Scene, start: Start) -> None:
-    """What a client sends in 8 s, less than a window, is kept, and then dropped."""
-    ingester(scene, start, 8)
+    """What a client sends in 6 s, half of a window, is kept, and then dropped."""
+    ingester(scene, start, 6)
 
 
 @in_each_runtime(seconds=TEETH_SECONDS, may=["user-space-buffering", "heap-growth"], at_end=subsides_once)
