@@ -7,20 +7,17 @@
 namespace laggard::source::live {
 namespace {
 
-// What is given to a walk where all ask for too much: connections first, then the memory of processes and who holds what.
-constexpr std::array<double, kWalks> kWeights = {5, 2, 2, 1, 2, 1};
-constexpr double kForgets = 0.3;  // of what was dearer before
+// What is given to a walk where all ask for too much: connections first, and the operations of --pairs, for who has asked for them
+// waits for them; then the memory of processes and who holds what.
+constexpr std::array<double, kWalks> kWeights = {5, 2, 2, 1, 5, 2};
+constexpr double kFirstCounts = 0.3;  // the first run is like no other
 constexpr double kOtherwiseLearns = 0.1;
 // What laggard needs otherwise is no reason to see nothing at all.
 constexpr double kLeastForWalks = 0.5;
 
-// An incident is dear from one run to the next, and what was dear once is soon forgotten. The first run is like no other.
-double learned(double before, double now)
-{
-  if (before == 0)
-    return now * kForgets;
-  return now > before ? now : before + (now - before) * kForgets;
-}
+// What a run has cost is waited for before the next: the average is kept whatever they cost. Nothing is held against a walk after
+// that: one run in a hundred may be a hundred times as dear as the others.
+double learned(double before, double now) { return before == 0 ? now * kFirstCounts : now; }
 
 }  // namespace
 

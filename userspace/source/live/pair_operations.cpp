@@ -232,7 +232,7 @@ void PairOperations::collect(MonoTime now, std::uint32_t epoch, std::span<const 
       return;
     const auto lane = lanes.find({process, key.key[0]});
     const std::uint64_t latest = !has_lane ? group->second.last_ended_begin_ns : lane != lanes.end() ? lane->second : 0;
-    group->second.outstanding.push_back({operation, operation.shared == 0 && operation.begin_ns < latest});
+    count(group->second, operation, operation.shared == 0 && operation.begin_ns < latest, now_ns);
   });
   for (const auto& [lane, latest] : lanes) {
     const auto& [tgid, start_ns, pair] = lane.first;
@@ -241,42 +241,46 @@ void PairOperations::collect(MonoTime now, std::uint32_t epoch, std::span<const 
       bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.lanes), &key);
   }
   for (auto& [_, group] : groups) {
-    tell_outstanding(group, now_ns);
+    // Only what has lasted for a second is worth a name, and one alone only where one is a finding.
+    const laggard_pair_record& record = group.record;
+    const bool enough = record.outstanding >= ((record.flags & LAGGARD_PAIR_EACH) != 0 ? 1 : 2);
+    if (enough && now_ns >= record.oldest_begin_ns + 1'000'000'000 && names_functions_)
+      tell_who_begins(group);
     append(into, group.record);
   }
 }
 
-void PairOperations::tell_outstanding(Group& group, std::uint64_t now_ns)
+void PairOperations::count(Group& group, const laggard_operation& operation, bool overtaken, std::uint64_t now_ns)
 {
   laggard_pair_record& record = group.record;
-  for (const auto& [operation, overtaken] : group.outstanding) {
-    if (record.oldest_begin_ns == 0 || operation.begin_ns < record.oldest_begin_ns)
-      record.oldest_begin_ns = operation.begin_ns;
-    const std::size_t bucket = age_bucket(now_ns > operation.begin_ns ? now_ns - operation.begin_ns : 0);
-    (overtaken ? record.overtaken[bucket] : record.waiting[bucket]) += operation.count;
-    record.outstanding += operation.count;
-  }
-  // Only what has lasted for a second is worth a name, and one alone only where one is a finding.
-  const bool enough = record.outstanding >= ((record.flags & LAGGARD_PAIR_EACH) != 0 ? 1 : 2);
-  if (enough && now_ns >= record.oldest_begin_ns + 1'000'000'000 && names_functions_)
-    tell_who_begins(group);
+  if (record.oldest_begin_ns == 0 || operation.begin_ns < record.oldest_begin_ns)
+    record.oldest_begin_ns = operation.begin_ns;
+  const std::size_t bucket = age_bucket(now_ns - operation.begin_ns);
+  (overtaken ? record.overtaken[bucket] : record.waiting[bucket]) += operation.count;
+  record.outstanding += operation.count;
+  Group::Begun& begun = group.begun[{operation.caller, operation.stack}];
+  begun.count += operation.count;
+  begun.overtaken += overtaken ? operation.count : 0;
+  begun.example = operation;
 }
 
 // The function that begins most of them, and of its calls the stack that most have.
 void PairOperations::tell_who_begins(Group& group)
 {
   laggard_pair_record& record = group.record;
-  const bool any_overtaken = std::ranges::any_of(group.outstanding, &Group::Outstanding::overtaken);
+  const bool any_overtaken = std::ranges::any_of(group.begun, [](const auto& entry) { return entry.second.overtaken > 0; });
   struct Caller {
     std::uint32_t count = 0;
     std::map<std::int32_t, std::pair<std::uint32_t, const laggard_operation*>> stacks;
   };
   std::map<std::int32_t, std::uint64_t> callers_by_stack;  // where the probe is in the middle of a function
   std::map<std::uint64_t, Caller> callers;
-  for (const auto& [operation, overtaken] : group.outstanding) {
+  for (const auto& [_, begun] : group.begun) {
     // Those in flight came from somewhere, too: not of them the stack that is shown.
-    if (!overtaken && any_overtaken)
+    const std::uint32_t counted = any_overtaken ? begun.overtaken : begun.count;
+    if (counted == 0)
       continue;
+    const laggard_operation& operation = begun.example;
     std::uint64_t caller = operation.caller;
     if (caller == 0) {
       const auto [known, is_new] = callers_by_stack.try_emplace(operation.stack, 0);
@@ -286,9 +290,9 @@ void PairOperations::tell_who_begins(Group& group)
       caller = known->second;
     }
     Caller& one = callers[caller];
-    one.count += operation.count;
+    one.count += counted;
     auto& [count, example] = one.stacks[operation.stack];
-    count += operation.count;
+    count += counted;
     example = &operation;
   }
   const auto& [address, most] = *std::ranges::max_element(callers, {}, [](const auto& entry) { return entry.second.count; });

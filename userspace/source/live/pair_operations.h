@@ -41,18 +41,20 @@ class PairOperations {
     laggard_pair_record record{};
     std::uint32_t exec = 0;
     std::uint64_t last_ended_begin_ns = 0;
-    struct Outstanding {
-      laggard_operation operation;
-      bool overtaken;
+    // What is outstanding, by who began it: there may be tens of thousands, and few who begin them.
+    struct Begun {
+      std::uint32_t count = 0;
+      std::uint32_t overtaken = 0;
+      laggard_operation example{};
     };
-    std::vector<Outstanding> outstanding;
+    std::map<std::pair<std::uint64_t, std::int32_t>, Begun> begun;  // by caller and stack
   };
 
   void forget_abandoned();
   std::map<ProcessPair, Group> groups(std::uint64_t now_ns, std::uint32_t epoch, std::span<const PairSpec* const> pairs, const IsAlive& is_alive);
   std::map<Lane, std::uint64_t> lanes(const std::map<ProcessPair, Group>& groups);
   void forget_calls(const IsAlive& is_alive);
-  void tell_outstanding(Group& group, std::uint64_t now_ns);
+  static void count(Group& group, const laggard_operation& operation, bool overtaken, std::uint64_t now_ns);
   void tell_who_begins(Group& group);
   std::vector<std::uint64_t> addresses_of(const laggard_operation& operation) const;
   std::string stack_text(std::uint32_t tgid, const laggard_operation& operation);
