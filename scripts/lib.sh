@@ -58,6 +58,7 @@ configure() {
 # ---- ctest, and once more what failed: a shared machine stands still for a moment now and then ----
 
 MOST_SECOND_RUNS=3
+launcher=()     # before ninja, which starts tests to list them, and ctest
 second_runs=()  # tests that passed only then, of all run_ctest so far
 
 # junit_tests FILE STATUS: the tests that ended so (run, fail, notrun, disabled), a line each; none where there is no FILE.
@@ -71,10 +72,10 @@ run_ctest() {
   local dir=$1 failed passed name status=0
   shift
   rm -f "$dir/ctest.xml" "$dir/ctest-again.xml"
-  ctest --test-dir "$dir" "$@" --output-on-failure --no-tests=error --output-junit ctest.xml >"$dir/ctest.log" 2>&1 && return
+  "${launcher[@]}" ctest --test-dir "$dir" "$@" --output-on-failure --no-tests=error --output-junit ctest.xml >"$dir/ctest.log" 2>&1 && return
   failed=$(junit_tests "$dir/ctest.xml" fail)
   [ -n "$failed" ] || return 1
-  ctest --test-dir "$dir" --rerun-failed --output-on-failure --no-tests=error --output-junit ctest-again.xml \
+  "${launcher[@]}" ctest --test-dir "$dir" --rerun-failed --output-on-failure --no-tests=error --output-junit ctest-again.xml \
     >>"$dir/ctest.log" 2>&1 || status=$?
   passed=$(junit_tests "$dir/ctest-again.xml" run)
   while read -r name; do

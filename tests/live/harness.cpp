@@ -12,6 +12,7 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <fstream>
 #include <gtest/gtest.h>
 #include <sstream>
 #include <stdexcept>
@@ -361,6 +362,47 @@ bool eventually(const std::function<bool()>& condition, double seconds)
     ::poll(nullptr, 0, 50);
   }
   return true;
+}
+
+std::string content(const std::string& path)
+{
+  std::ostringstream text;
+  text << std::ifstream{path}.rdbuf();
+  return text.str();
+}
+
+std::vector<Json> lines_of(const std::string& text)
+{
+  std::vector<Json> lines;
+  std::istringstream stream{text};
+  for (std::string line; std::getline(stream, line);)
+    lines.push_back(Json::parse(line));
+  return lines;
+}
+
+bool has_event(const std::string& path, const std::string& name)
+{
+  return content(path).find("\"event.name\":\"laggard.agent." + name + "\"") != std::string::npos;
+}
+
+double metric(const std::string& page, const std::string& name)
+{
+  double sum = 0;
+  bool any = false;
+  std::istringstream lines{page};
+  for (std::string line; std::getline(lines, line);)
+    if (line.starts_with(name + " ") || line.starts_with(name + "{")) {
+      sum += std::stod(line.substr(line.rfind(' ')));
+      any = true;
+    }
+  return any ? sum : -1;
+}
+
+Directory::Directory()
+{
+  EXPECT_EQ(::chmod(path().c_str(), 0755), 0);
+  directory("nobodys");
+  EXPECT_EQ(::chown(at("nobodys").c_str(), kNobody, kNobody), 0);
 }
 
 bool can_observe() { return source::live::obstacle_to_loading().empty(); }

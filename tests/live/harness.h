@@ -15,6 +15,7 @@
 #include "base/fd.h"
 #include "model/tick.h"
 #include "source/live/live_source.h"
+#include "support/temporary_root.h"
 
 namespace laggard::test {
 
@@ -124,6 +125,22 @@ class Kernel {
 
 // Until `condition` holds or the one generous deadline is over; false then. Looks 20 times a second.
 bool eventually(const std::function<bool()>& condition, double seconds = kDeadlineSeconds);
+
+// ---- files that laggard writes ----
+
+inline constexpr uid_t kNobody = 65534;  // who it becomes
+
+std::string content(const std::string& path);
+std::vector<Json> lines_of(const std::string& text);
+bool has_event(const std::string& path, const std::string& name);  // laggard.agent.NAME
+// Of a page of metrics; the sum of what has this name, -1 where nothing has.
+double metric(const std::string& page, const std::string& name);
+
+// A directory that nobody may enter; the one below it is nobody's.
+struct Directory : TemporaryRoot {
+  Directory();
+  std::string at(const std::string& name) const { return path() + "/" + name; }
+};
 
 bool can_observe();  // else the test says SKIP and why
 

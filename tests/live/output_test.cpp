@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -12,51 +13,19 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <fstream>
+#include <map>
 #include <sstream>
+#include <thread>
 
 #include "live/harness.h"
-#include "support/temporary_root.h"
 
 namespace laggard::test {
 namespace {
 
 using testing::HasSubstr;
-
-constexpr uid_t kNobody = 65534;
-
-std::string content(const std::string& path)
-{
-  std::ostringstream text;
-  text << std::ifstream{path}.rdbuf();
-  return text.str();
-}
-
-std::vector<Json> lines_of(const std::string& text)
-{
-  std::vector<Json> lines;
-  std::istringstream stream{text};
-  for (std::string line; std::getline(stream, line);)
-    lines.push_back(Json::parse(line));
-  return lines;
-}
-
-bool has_event(const std::string& path, const std::string& name)
-{
-  return content(path).find("\"event.name\":\"laggard.agent." + name + "\"") != std::string::npos;
-}
-
-// A directory that nobody may enter; the one below it is nobody's.
-struct Directory : TemporaryRoot {
-  Directory()
-  {
-    EXPECT_EQ(::chmod(path().c_str(), 0755), 0);
-    directory("nobodys");
-    EXPECT_EQ(::chown(at("nobodys").c_str(), kNobody, kNobody), 0);
-  }
-  std::string at(const std::string& name) const { return path() + "/" + name; }
-};
 
 void fill(int fd)
 {
@@ -108,20 +77,6 @@ class Sleepers {
  private:
   std::vector<pid_t> pids_;
 };
-
-// Of a page of metrics; the sum of what has these labels, -1 where nothing has.
-double metric(const std::string& page, const std::string& name)
-{
-  double sum = 0;
-  bool any = false;
-  std::istringstream lines{page};
-  for (std::string line; std::getline(lines, line);)
-    if (line.starts_with(name + " ") || line.starts_with(name + "{")) {
-      sum += std::stod(line.substr(line.rfind(' ')));
-      any = true;
-    }
-  return any ? sum : -1;
-}
 
 // By a line that says so.
 double dropped_in(const Json& line)
@@ -192,6 +147,77 @@ TEST_F(Output, a_reader_that_stopped_stops_no_look_and_is_told_first_what_it_mis
   EXPECT_EQ(lines.back()["laggard.agent.incomplete"], false);
   EXPECT_EQ(dropped_in(lines.back()), dropped);
   EXPECT_EQ(total("laggard_output_dropped_total"), dropped);
+}
+
+// A page of http://127.0.0.1:PORT/metrics; empty: nobody answers.
+std::string scrape(std::uint16_t port)
+{
+  const Fd fd{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const std::string request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+  if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
+      ::send(fd.get(), request.data(), request.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(request.size()))
+    return {};
+  std::string page;
+  char bytes[65536];
+  for (ssize_t got = 0; (got = ::recv(fd.get(), bytes, sizeof bytes, 0)) > 0;)
+    page.append(bytes, static_cast<std::size_t>(got));
+  return page;
+}
+
+// All that has a thread, at work at once. For the thread sanitizer: LAGGARD_BIN is then built with it.
+TEST_F(Output, scrapes_findings_and_hangups_at_once)
+{
+  std::string comm = content("/proc/self/comm");
+  comm.pop_back();
+  const std::string path = directory_.at("nobodys/out"), page = directory_.at("nobodys/laggard.prom");
+  Child laggard({laggard_program(), "watch", "--output", "json", "--output-file", path, "--metrics", "127.0.0.1:0",
+                 "--metrics-textfile", page, "--interval", "100ms", "--stall", "1s", "--comm", comm, "--only",
+                 "stalled-reader", "--heartbeat", directory_.at("beat"), "--max-cpu", "100%"});
+  const std::string at = laggard.read_error_line(kDeadlineSeconds).value_or("");
+  ASSERT_NE(at.rfind("/metrics"), std::string::npos) << at;
+  const auto port = static_cast<std::uint16_t>(std::stoi(at.substr(at.rfind(':') + 1)));
+  std::atomic<bool> is_over{false};
+  std::atomic<int> scrapes{0};
+  std::vector<std::jthread> scrapers;
+  for (int i = 0; i < 2; i++)
+    scrapers.emplace_back([&] {
+      while (!is_over)
+        if (scrape(port).find("laggard_ticks_total") != std::string::npos) {
+          scrapes++;
+          ::poll(nullptr, 0, 20);
+        }
+    });
+  std::vector<std::string> files;
+  for (const double end = now_seconds() + 6; now_seconds() < end;) {
+    Sleepers sleepers{17};
+    ::poll(nullptr, 0, 700);
+    const std::string former = fmt::format("{}.{}", path, files.size());
+    if (::rename(path.c_str(), former.c_str()) == 0)
+      files.push_back(former);
+    laggard.signal(SIGHUP);
+    ::poll(nullptr, 0, 700);
+  }
+  is_over = true;
+  scrapers.clear();
+  laggard.signal(SIGTERM);
+  EXPECT_EQ(laggard.wait(), 0);
+  EXPECT_EQ(laggard.error_text(), "");
+  EXPECT_GT(scrapes, 20);
+  files.push_back(path);
+  EXPECT_GE(files.size(), 4U);
+  std::map<std::string, int> events;
+  for (const std::string& file : files)
+    for (const Json& line : lines_of(content(file)))
+      events[line["event.name"]]++;
+  EXPECT_EQ(events["laggard.agent.started"], 1);
+  EXPECT_EQ(events["laggard.agent.stopped"], 1);
+  EXPECT_GT(events["laggard.finding.opened"], 0);
+  EXPECT_EQ(events["laggard.finding.opened"], events["laggard.finding.resolved"]);
+  EXPECT_EQ(metric(content(page), "laggard_findings_opened_total"), events["laggard.finding.opened"]);
 }
 
 TEST_F(Output, a_reader_that_leaves_ends_it_quietly)
