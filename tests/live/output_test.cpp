@@ -36,15 +36,18 @@ void fill(int fd)
   ::fcntl(fd, F_SETFL, flags);
 }
 
-// Processes that each hold a UDP socket which they never read: a finding each.
+// Processes that each hold a UDP socket which they never read: a finding each, where they have names of their own; else many of them
+// are one.
 class Sleepers {
  public:
-  explicit Sleepers(int count)
+  explicit Sleepers(int count, bool named = false)
   {
     for (int i = 0; i < count; i++) {
       const pid_t pid = ::fork();
       if (pid == 0) {
         ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (named)
+          ::prctl(PR_SET_NAME, fmt::format("sleeper-{}", i).c_str());
         const int fd = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
         sockaddr_in address{};
         address.sin_family = AF_INET;
@@ -102,10 +105,8 @@ TEST_F(Output, a_reader_that_stopped_stops_no_look_and_is_told_first_what_it_mis
 {
   if (std::getenv("LAGGARD_LIVE_QUICK") != nullptr)
     GTEST_SKIP() << "too many processes for an emulated machine";
-  std::string comm = content("/proc/self/comm");
-  comm.pop_back();
   const std::string beat = directory_.at("beat"), page = directory_.at("nobodys/laggard.prom");
-  Child laggard({laggard_program(), "watch", "--output", "json", "--stall", "1s", "--comm", comm, "--only",
+  Child laggard({laggard_program(), "watch", "--output", "json", "--stall", "1s", "--only",
                  "stalled-reader", "--heartbeat", beat, "--metrics-textfile", page, "--max-cpu", "100%"},
                 [] {
                   ::fcntl(1, F_SETPIPE_SZ, 4096);
@@ -114,7 +115,7 @@ TEST_F(Output, a_reader_that_stopped_stops_no_look_and_is_told_first_what_it_mis
   ASSERT_TRUE(eventually([&] { return metric(content(page), "laggard_ticks_total") > 0; }))
       << laggard.read_error_line(0).value_or("");
   const auto total = [&](const std::string& name) { return metric(content(page), name); };
-  Sleepers sleepers{1301};
+  Sleepers sleepers{1301, true};
   const auto found = static_cast<double>(sleepers.count());
   EXPECT_TRUE(eventually([&] { return total("laggard_findings_opened_total") >= found; }));
   EXPECT_GT(total("laggard_output_waiting_lines"), 1000);
