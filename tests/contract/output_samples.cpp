@@ -74,7 +74,7 @@ detect::Finding sample_finding(detect::Kind kind, detect::Phase phase)
   finding.advice = "the program takes 12 bytes per call from a queue of 24 KiB: read until EAGAIN, or larger blocks";
   finding.evidence = {{"recv_queue_bytes", std::uint64_t{24677}}, {"lag_seconds", 0.018}, {"eof_seen", true}};
   finding.thresholds = {{"hold_seconds", 5.0}, {"bite_bytes", std::uint64_t{4096}}};
-  finding.quality = {"reads=tp_btf/sock_recv_length", 0, {"growth of process memory"}};
+  finding.quality = {"reads=tp_btf/sock_recv_length", 0, {}, {"growth of process memory"}};
   return finding;
 }
 

@@ -20,6 +20,7 @@
 namespace laggard::test {
 namespace {
 
+using namespace std::chrono_literals;
 using nlohmann::json;
 using output::Format;
 
@@ -428,6 +429,23 @@ TEST(OutputLines, DroppedLinesAreCountedInWordsAndNumbers)
   EXPECT_EQ(end["laggard.output.dropped_resolved"], 1);
   EXPECT_EQ(end["laggard.agent.incomplete"], false);
   EXPECT_THAT(end["message"].get<std::string>(), testing::HasSubstr(", 1 line of output dropped (1 resolved)"));
+}
+
+TEST(OutputLines, TimeWithoutALookIsCounted)
+{
+  const json line = checked([&](output::Sink& sink) {
+    return sink.degraded({.time = sample_time(), .message = "nothing was looked at", .lost = {}, .dropped = {}, .unobserved = 12250ms});
+  });
+  EXPECT_EQ(line["laggard.loss.unobserved_seconds"], 12.25);
+  output::Summary summary = sample_summary();
+  EXPECT_FALSE(checked(summary).contains("laggard.loss.unobserved_seconds"));
+  summary.unobserved = 12250ms;
+  const json end = checked(summary);
+  EXPECT_EQ(end["laggard.loss.unobserved_seconds"], 12.25);
+  EXPECT_THAT(end["message"].get<std::string>(), testing::HasSubstr(", nothing looked at for 12 s"));
+  detect::Finding finding = sample_finding();
+  finding.quality.unobserved = 3s;
+  EXPECT_EQ(checked(finding)["laggard.quality.unobserved_seconds"], 3.0);
 }
 
 TEST(OutputLines, NothingFoundAndCouldNotLookDiffer)

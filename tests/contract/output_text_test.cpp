@@ -134,6 +134,7 @@ TEST(OutputText, LowerBoundsResolutionsAndGroups)
   finding.start_is_lower_bound = true;
   finding.holders = {4121, 4127};
   finding.quality.lost_records = 3;
+  finding.quality.unobserved = 12s;
   finding.quality.missing.push_back("who holds the socket now was not verified");
   std::string text = text_of(finding);
   EXPECT_NE(text.find("CLOSE WAIT  qt-viewer[4121]  551 connections to 10.0.0.9:80"), std::string::npos) << text;
@@ -141,6 +142,7 @@ TEST(OutputText, LowerBoundsResolutionsAndGroups)
   EXPECT_NE(text.find("  for example 10.0.0.7:40001, 10.0.0.7:40002, 10.0.0.7:40003,"), std::string::npos) << text;
   EXPECT_NE(text.find("  held by 2 processes: 4121, 4127\n"), std::string::npos) << text;
   EXPECT_NE(text.find("  3 records were lost meanwhile"), std::string::npos) << text;
+  EXPECT_NE(text.find("  nothing was looked at for 12 s of that time\n"), std::string::npos) << text;
   EXPECT_NE(text.find("  not visible: who holds the socket now was not verified\n"), std::string::npos) << text;
   EXPECT_EQ(text.find("growth of process memory"), std::string::npos) << "said at the start\n" << text;
 

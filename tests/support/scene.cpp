@@ -447,13 +447,24 @@ void Scene::exit(SceneProcess& process)
 void Scene::run(Duration duration)
 {
   for (const MonoTime end = now_ + duration; now_ + interval_ <= end;) {
-    for (const MonoTime tick_end = now_ + interval_; now_ < tick_end;) {
-      const Duration length = std::min(kStep, tick_end - now_);
-      now_ += length;
-      for (SceneSocket& socket : sockets_)
-        socket.step(seconds(length));
-    }
+    pass(interval_);
     tick();
+  }
+}
+
+void Scene::run_unobserved(Duration duration)
+{
+  pass(duration);
+  tick();
+}
+
+void Scene::pass(Duration duration)
+{
+  for (const MonoTime end = now_ + duration; now_ < end;) {
+    const Duration length = std::min(kStep, end - now_);
+    now_ += length;
+    for (SceneSocket& socket : sockets_)
+      socket.step(seconds(length));
   }
 }
 
@@ -464,6 +475,7 @@ void Scene::tick()
   tick.time = now_;
   tick.wall_time = WallTime{std::chrono::seconds(1'700'000'000)} + (now_ - kStart);
   tick.since_boot = now_.time_since_epoch();
+  tick.meant_interval = interval_;
   tick.epoch = ++epoch_;
   tick.lost = lost;
   tick.host_available_bytes = host_available_bytes;

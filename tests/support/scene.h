@@ -130,6 +130,7 @@ class Scene {
   void exit(SceneProcess& process);  // and closes nothing: destroy or orphan its sockets yourself
 
   void run(Duration duration);  // whole intervals, a tick at the end of each
+  void run_unobserved(Duration duration);  // one tick, at the end
   void stop();                  // finish(): all open findings are resolved
 
   MonoTime now() const { return now_; }
@@ -163,6 +164,7 @@ class Scene {
  private:
   friend class SceneSocket;
   static constexpr MonoTime kStart{1000s};
+  void pass(Duration duration);
   void tick();
   void attribute(model::Tick& tick);
 

@@ -46,6 +46,7 @@ TEST(Decode, EveryFieldOfATick)
   record.host_memory_available_bytes = 1ULL << 36;
   record.host_shmem_bytes = 1ULL << 30;
   record.skipped_runs = 11;
+  record.interval_ns = 1'000'000'009;
   for (__u32 coverage = 0; coverage < 16; coverage++) {
     record.coverage = coverage;
     const auto tick = decode(raw_tick(record));
@@ -66,6 +67,7 @@ TEST(Decode, EveryFieldOfATick)
     EXPECT_EQ(tick->lost.no_totals, 7U);
     EXPECT_EQ(tick->lost.total(), 15U);
     EXPECT_EQ(tick->lost.skipped_runs, 11U);
+    EXPECT_EQ(tick->meant_interval, 1'000'000'009ns);
     EXPECT_EQ(tick->host_available_bytes, 1ULL << 36);
     EXPECT_EQ(tick->host_shmem_bytes, 1ULL << 30);
   }

@@ -497,6 +497,38 @@ TEST(Quality, HooksMissingAndLossesTravelWithTheFinding)
   EXPECT_EQ(scene.findings().back().quality.lost_records, 11U);
 }
 
+TEST(Quality, TimeWithoutALookTravelsWithTheFindingsThatItOverlaps)
+{
+  Scene scene;
+  stalled(scene, scene.process(17, "reader"));
+  scene.run(20s);
+  scene.run_unobserved(30s);
+  scene.run(40s);
+  SceneSocket& later = scene.tcp(scene.process(19, "later"));
+  later.arrive(1009);
+  scene.run(30s);
+  scene.stop();
+  ASSERT_EQ(scene.opened(Kind::StalledReader).size(), 2U);
+  EXPECT_EQ(scene.findings().front().quality.unobserved, 0s);
+  for (const Finding& finding : scene.lines(Phase::Resolved))
+    EXPECT_EQ(finding.quality.unobserved, finding.process.id.tgid == 17 ? 30s : 0s);
+}
+
+// Nobody is accused of what was not seen.
+TEST(Quality, TimeWithoutALookMakesNoFinding)
+{
+  Scene scene;
+  scene.tcp(scene.process(17, "batch")).arrives(50e3).drains(1 << 20, 1.1);
+  scene.tcp(scene.process(19, "bulk")).arrives(5e6).reads(64 << 10, 1000);
+  scene.udp(scene.process(23, "datagrams")).arrives(20e3).reads(200, 200);
+  scene.run(20s);
+  for (const Duration gap : {Duration(3500ms), Duration(12s), Duration(30s), Duration(300s)}) {
+    scene.run_unobserved(gap);
+    scene.run(20s);
+  }
+  EXPECT_THAT(scene.findings(), IsEmpty());
+}
+
 TEST(Identity, TheProcessIsNamedWithItsStart)
 {
   Scene scene;

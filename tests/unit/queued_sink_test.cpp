@@ -169,7 +169,7 @@ TEST(QueuedSink, WhatTellsLeastGoesFirstAndTheCountsAreSaidBeforeTheRest)
   queued.log.wait_for(1);  // from here on nothing leaves the queue
   queued.sink.finding(opened(1));
   queued.sink.finding(updated(1));
-  queued.sink.degraded({{}, "blind", {.ring_full = 13}});
+  queued.sink.degraded({{}, "blind", {.ring_full = 13}, {}, 17s});
   queued.sink.finding(opened(2));
   queued.sink.finding(opened(3));
   EXPECT_EQ(queued.sink.dropped(), Dropped{});
@@ -189,6 +189,7 @@ TEST(QueuedSink, WhatTellsLeastGoesFirstAndTheCountsAreSaidBeforeTheRest)
   EXPECT_THAT(queued.log.taken(), ElementsAre("started", "dropped 2 2 2 1", "opened 3", "opened 4", "opened 5",
                                               "opened 6", "opened 7", "stopped, dropped 2 2 2 1"));
   EXPECT_EQ(queued.inner->last_degraded.lost.ring_full, 13U);
+  EXPECT_EQ(queued.inner->last_degraded.unobserved, 17s);
   EXPECT_EQ(queued.inner->last_degraded.time, WallTime{1s});  // of the first that is missing
   EXPECT_FALSE(queued.inner->last_degraded.message.empty());
 }

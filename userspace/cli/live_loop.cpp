@@ -67,7 +67,8 @@ Result<LiveSetup> open_live(const Options& options)
                                                 .feeds = {},
                                                 .pools_period = options.thresholds.idle / 6,
                                                 .pairs = std::move(pairs),
-                                                .command_lines = options.command_lines});
+                                                .command_lines = options.command_lines,
+                                                .interval = options.interval});
   if (!source)
     return tl::make_unexpected(source.error());
   LiveSetup setup{std::move(*source), {}};

@@ -117,7 +117,12 @@ bool Session::say_degraded()
     messages.push_back("events pass unseen where this kernel interrupts a tracing program: counts of reads are a little low");
     skipped_said_ = true;
   }
-  const Duration shortest = std::min({options_.thresholds.hold, options_.thresholds.stall});
+  const Duration gap = model_.gaps().latest();
+  if (gap > Duration{})
+    messages.push_back(fmt::format("nothing was looked at for {}, although a look is due every {}: laggard was stopped, or got no "
+                                   "processor. What began and ended meanwhile is not known",
+                                   format_duration(gap), format_duration(facts.meant_interval)));
+  const Duration shortest = shortest_hold();
   if (!slow_sweep_said_ && facts.sweep_period > shortest / 2) {
     messages.push_back(fmt::format("a look at all {} sockets takes so long that it happens every {} to stay within --max-cpu: "
                                    "findings about sockets that nobody reads come that much later",
@@ -158,7 +163,7 @@ bool Session::say_degraded()
   lost_said_ = facts.lost;
   if (metrics_ != nullptr)
     metrics_->degraded();
-  return !sink_ || sink_->degraded({facts.wall_time, fmt::format("{}", fmt::join(messages, ". ")), fresh});
+  return !sink_ || sink_->degraded({facts.wall_time, fmt::format("{}", fmt::join(messages, ". ")), fresh, {}, gap});
 }
 
 bool Session::degraded(const std::string& message)
@@ -180,6 +185,7 @@ bool Session::stop(const std::string& reason)
   summary.findings_open = detector_.counts().open;
   summary.sockets_tracked = model_.connections().size();
   summary.lost = facts.lost;
+  summary.unobserved = model_.gaps().total();
   summary.incomplete = is_incomplete();
   summary.reason = reason;
   return reader_is_there && (!sink_ || sink_->stopped(summary));
@@ -193,9 +199,13 @@ int Session::exit_code() const
   return is_incomplete() ? kIncomplete : kObserved;
 }
 
+// A finding takes at least so long.
+Duration Session::shortest_hold() const { return std::min(options_.thresholds.hold, options_.thresholds.stall); }
+
 bool Session::is_incomplete() const
 {
   return !error_.empty() || ticks_ == 0 || missing_ticks_ > 0 || model_.evicted() > 0 || !never_answered_.empty() ||
+         model_.gaps().longest() >= shortest_hold() ||
          model_.last_tick_facts().lost.total() > options_.loss_limit;
 }
 

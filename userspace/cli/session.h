@@ -42,6 +42,7 @@ class Session {
   const detect::Counts& counts() const { return detector_.counts(); }
   std::size_t sockets_tracked() const { return model_.connections().size(); }
   std::uint64_t ticks() const { return ticks_; }
+  Duration unobserved() const { return model_.gaps().total(); }
   std::uint64_t missing_ticks() const { return missing_ticks_; }  // between the first and the last
   const std::string& error() const { return error_; }  // a tick that could not be decoded, or what cannot_see() said
 
@@ -49,6 +50,7 @@ class Session {
   bool say(const std::vector<detect::Finding>& findings);
   bool say_degraded();
   void look_for_answer();
+  Duration shortest_hold() const;
 
   const Options& options_;
   model::Observer observer_;

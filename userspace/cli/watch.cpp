@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <functional>
 
+#include "base/units.h"
 #include "cli/commands.h"
 #include "cli/heartbeat.h"
 #include "cli/live_loop.h"
@@ -291,8 +292,10 @@ int run_record(const Options& options)
   std::string reason;
   const int exit_code = observe(options, *setup, *signals, session, recording->get(), {}, reason);
   signals->give_back();
-  std::fprintf(stderr, "laggard: %llu ticks recorded (%s), %llu findings in them; see them with 'laggard replay %s'\n",
-               static_cast<unsigned long long>(session.ticks()), reason.c_str(),
+  const std::string gaps =
+      session.unobserved() > Duration{} ? fmt::format(", nothing looked at for {}", format_duration(session.unobserved())) : std::string{};
+  std::fprintf(stderr, "laggard: %llu ticks recorded (%s)%s, %llu findings in them; see them with 'laggard replay %s'\n",
+               static_cast<unsigned long long>(session.ticks()), reason.c_str(), gaps.c_str(),
                static_cast<unsigned long long>(session.counts().opened), options.file.c_str());
   return exit_code;
 }

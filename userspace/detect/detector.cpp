@@ -410,6 +410,7 @@ Finding Detector::picture(const model::Model& model, const Open& open, const std
         finding.examples.push_back(example.tuple());
   }
   finding.quality.lost_records = model.last_tick_facts().lost.total() - open.lost_at_start;
+  finding.quality.unobserved = model.gaps().since(open.since);
   finding.process.workload = model.workload_of(id, finding.socket ? finding.socket->cgroup_id : 0);
   // Why it is looked at late.
   if (const Duration period = model.last_tick_facts().sweep_period; is_about_sockets(finding.kind) && period > model.interval() * 2)
@@ -531,6 +532,7 @@ Finding Detector::resolve(const model::Model& model, Open& open, Resolution reso
   finding.time = model.last_tick_facts().wall_time;
   finding.duration = model.now() - open.since;
   finding.quality.lost_records = model.last_tick_facts().lost.total() - open.lost_at_start;
+  finding.quality.unobserved = model.gaps().since(open.since);
   return finding;
 }
 

@@ -83,6 +83,7 @@ struct SocketRef {
 struct Quality {
   std::string hooks;                 // "reads=tp_btf/sock_recv_length sweep=iter/bpf_sk_storage_map"
   std::uint64_t lost_records = 0;    // while the condition lasted
+  Duration unobserved{};             // of that time nothing was looked at
   std::vector<std::string> missing;  // what could not be seen, one clause each
 };
 

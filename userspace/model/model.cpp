@@ -65,6 +65,8 @@ void Model::apply(Tick tick)
     started_ = tick.time;
   else
     interval_ = tick.time - now_;
+  if (interval_ > Duration{})
+    gaps_.observe(now_, tick.time, tick.meant_interval);
   now_ = tick.time;
   facts_ = tick;
   tick_++;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "model/connection.h"
+#include "model/gaps.h"
 #include "model/pool.h"
 #include "model/process.h"
 
@@ -34,6 +35,7 @@ class Model {
   MonoTime started() const { return started_; }
   Duration interval() const { return interval_; }          // between the last two ticks
   const TickFacts& last_tick_facts() const { return facts_; }
+  const Gaps& gaps() const { return gaps_; }
   // Where there are many sockets they are judged when a sweep has shown them, and not in between.
   bool has_looked_at_all() const
   {
@@ -92,6 +94,7 @@ class Model {
   MonoTime started_;
   Duration interval_{};
   TickFacts facts_;
+  Gaps gaps_;
   std::unordered_map<std::uint64_t, Connection> connections_;
   Pools pools_;
   std::map<std::pair<ProcessId, std::string>, Pair> pairs_;

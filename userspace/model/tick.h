@@ -254,6 +254,7 @@ struct TickFacts {
   bool walked_processes = false;  // `processes` is all of them
   bool looked_at_pools = false;   // `pooled` is all of them
   bool can_attribute = false;     // growth can be attributed on demand
+  Duration meant_interval{};      // from tick to tick; 0 = unknown
   Duration sweep_cpu{};
   Duration sweep_period{};
   std::uint64_t sockets_visited = 0;

@@ -151,6 +151,12 @@ void add_losses(Builder& out, const model::Losses& lost)
   out.add("laggard.loss.skipped_runs", lost.skipped_runs);
 }
 
+void add_unobserved(Builder& out, std::string_view name, Duration unobserved)
+{
+  if (unobserved > Duration{})
+    out.add(name, seconds(unobserved));
+}
+
 void add_dropped(Builder& out, const Dropped& dropped)
 {
   if (dropped.total() == 0)
@@ -319,6 +325,7 @@ Fields finding_fields(const Observer& observer, const detect::Finding& finding)
     out.add(kThreshold, field);
   out.add("laggard.quality.hooks", finding.quality.hooks);
   out.add("laggard.quality.lost_records", finding.quality.lost_records);
+  add_unobserved(out, "laggard.quality.unobserved_seconds", finding.quality.unobserved);
   out.add("laggard.quality.missing", finding.quality.missing);
   return out.take();
 }
@@ -396,6 +403,7 @@ Fields degraded_fields(const Observer& observer, const Degraded& degraded)
   Builder out;
   add_head(out, observer, degraded.time, "warn", "laggard.agent.degraded", degraded_message(degraded));
   add_losses(out, degraded.lost);
+  add_unobserved(out, "laggard.loss.unobserved_seconds", degraded.unobserved);
   add_dropped(out, degraded.dropped);
   return out.take();
 }
@@ -412,6 +420,7 @@ Fields stopped_fields(const Observer& observer, const Summary& summary)
   out.add("laggard.agent.findings_open", summary.findings_open);
   out.add("laggard.agent.sockets_tracked", summary.sockets_tracked);
   add_losses(out, summary.lost);
+  add_unobserved(out, "laggard.loss.unobserved_seconds", summary.unobserved);
   add_dropped(out, summary.dropped);
   return out.take();
 }

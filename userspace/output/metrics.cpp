@@ -144,6 +144,7 @@ void Metrics::tick(const model::Model& model)
   ticks_++;
   last_tick_ = facts.wall_time;
   lost_ = facts.lost;
+  unobserved_ = model.gaps().total();
   evicted_ = model.evicted();
   sweep_period_ = facts.sweep_period;
   if (model.has_looked_at_all()) {
@@ -202,6 +203,7 @@ std::string Metrics::text(const SelfUsage& self, Reader reader) const
   Page::add(lost, {{"cause", "no_storage"}}, lost_.no_storage);
   Page::add(lost, {{"cause", "no_totals"}}, lost_.no_totals);
   Page::add(lost, {{"cause", "skipped_runs"}}, lost_.skipped_runs);
+  page.counter("laggard_unobserved_seconds_total", "Time in which nothing was looked at, because laggard was stopped or got no processor.", seconds(unobserved_));
   page.counter("laggard_degraded_total", "Times laggard said that it sees less well from then on.", static_cast<double>(degraded_));
 
   page.gauge("laggard_output_waiting_lines", "Lines that wait until whoever reads the output takes them.", static_cast<double>(waiting_));

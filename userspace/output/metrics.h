@@ -77,6 +77,7 @@ class Metrics {
   std::uint64_t ticks_ = 0;
   WallTime last_tick_;
   std::map<model::Transport, std::uint64_t> tracked_;
+  Duration unobserved_{};
   std::uint64_t evicted_ = 0;
   std::uint64_t swept_sockets_ = 0;
   Duration sweep_period_{};

@@ -228,8 +228,10 @@ void QueuedSink::drop(Order order)
                                                : &Dropped::resolved;
   (dropped_.*count)++;
   (unsaid_.dropped.*count)++;
-  if (const auto* degraded = std::get_if<Degraded>(&event.content))
+  if (const auto* degraded = std::get_if<Degraded>(&event.content)) {
     add(unsaid_.lost, degraded->lost);
+    unsaid_.unobserved += degraded->unobserved;
+  }
   if (finding != nullptr && finding->phase == Phase::Opened) {
     never_opened_.insert(finding->id);
     if (const auto end = resolved_.find(finding->id); end != resolved_.end()) {

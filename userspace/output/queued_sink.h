@@ -95,7 +95,7 @@ class QueuedSink final : public Sink {
   WallTime latest_;  // that was said
   std::size_t bytes_ = 0;
   Dropped dropped_;
-  Degraded unsaid_;  // drops; its losses are those of dropped lines, which would be said nowhere
+  Degraded unsaid_;  // drops; its losses and gaps are those of dropped lines, which would be said nowhere
   std::function<void()> action_;
   bool is_writing_ = false;
   bool is_ending_ = false;

@@ -39,6 +39,7 @@ struct Summary {
   std::uint64_t findings_open = 0;  // at the end
   std::uint64_t sockets_tracked = 0;
   model::Losses lost;
+  Duration unobserved{};    // of `observed` nothing was looked at
   Dropped dropped{};        // does not make it incomplete: it was looked at, and counted
   bool incomplete = false;  // "nothing found" would be a lie
   std::string reason;       // of the end: "interrupted", "duration reached", "end of recording", ...
@@ -49,6 +50,7 @@ struct Degraded {
   std::string message;  // what cannot be seen any more and why
   model::Losses lost;   // since the last such line
   Dropped dropped{};    // the same
+  Duration unobserved{};  // the same: time in which nothing was looked at
 };
 
 // A line of `laggard snapshot`.

@@ -225,6 +225,8 @@ class TextSink final : public Sink {
         line("not visible: " + missing);
     if (finding.quality.lost_records > 0)
       line(fmt::format("{} records were lost meanwhile: there may be more", finding.quality.lost_records));
+    if (finding.quality.unobserved > Duration{})
+      line(fmt::format("nothing was looked at for {} of that time", format_duration(finding.quality.unobserved)));
     if (!finding.advice.empty())
       out += wrap(ours("→ " + finding.advice), width_, 2, 4);
     return out;

@@ -251,6 +251,8 @@ std::string stopped_message(const Summary& summary)
     message += ", " + losses_words(summary.lost);
   if (summary.lost.skipped_runs > 0)
     message += fmt::format(", {} unseen", counted(summary.lost.skipped_runs, "event"));
+  if (summary.unobserved > Duration{})
+    message += fmt::format(", nothing looked at for {}", format_duration(summary.unobserved));
   if (summary.dropped.total() > 0)
     message += ", " + dropped_words(summary.dropped);
   if (!summary.reason.empty())

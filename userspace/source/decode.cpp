@@ -59,6 +59,7 @@ void add(model::Tick& tick, const laggard_tick_record& record)
   tick.lost.no_storage = record.lost[LAGGARD_LOST_NO_STORAGE];
   tick.lost.no_totals = record.lost[LAGGARD_LOST_NO_TOTALS];
   tick.lost.skipped_runs = record.skipped_runs;
+  tick.meant_interval = bounded(record.interval_ns);
 }
 
 void add(model::Tick& tick, const laggard_socket_record& record)

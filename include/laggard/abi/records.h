@@ -68,6 +68,7 @@ struct laggard_tick_record {
   __u64 host_memory_available_bytes;  // MemAvailable; 0 = unknown
   __u64 host_shmem_bytes;             // Shmem; 0 = unknown
   __u64 skipped_runs;                 // total since start of events that found their program interrupted on the same CPU
+  __u64 interval_ns;                  // how far apart ticks are meant to be
 };
 
 // One socket at one moment: from the sweep, or from the socket's own first read in an epoch.

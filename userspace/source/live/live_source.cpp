@@ -82,7 +82,8 @@ LiveSource::LiveSource(Loaded loaded, const LiveOptions& options)
       budget_(options.max_cpu),
       workloads_(options.max_cpu / 10, options.command_lines),
       new_sockets_at_most_(options.max_memory / kPartForNewSockets / kMemoryOfNewSocket),
-      pools_period_(options.pools_period)
+      pools_period_(options.pools_period),
+      interval_(options.interval)
 {
 }
 
@@ -262,6 +263,7 @@ Result<RawTick> LiveSource::tick(Look look, bool everything)
   head.mono_ns = static_cast<__u64>(identify::clock_now(CLOCK_MONOTONIC).count());
   head.realtime_ns = static_cast<__u64>(identify::clock_now(CLOCK_REALTIME).count());
   head.boottime_ns = static_cast<__u64>(identify::clock_now(CLOCK_BOOTTIME).count());
+  head.interval_ns = static_cast<__u64>(interval_.count());
   head.page_bytes = static_cast<__u64>(::sysconf(_SC_PAGESIZE));
   head.sweep_cpu_us = static_cast<__u32>((identify::thread_cpu() - cpu_before).count() / 1000);
   head.sweep_period_ns = static_cast<__u64>(budget_.period(Walk::Sweep).count());

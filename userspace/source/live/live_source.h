@@ -24,6 +24,7 @@ struct LiveOptions {
   Duration pools_period{};              // how often idle connections are looked at; 0: never
   PairOptions pairs;                    // none: no probes
   bool command_lines = false;           // tell those of processes: there may be secrets in them
+  Duration interval{};                  // how far apart the ticks will be; recorded with each
 };
 
 class LiveSource {
@@ -95,6 +96,7 @@ class LiveSource {
   WorkloadTeller workloads_;
   std::uint64_t new_sockets_at_most_;
   Duration pools_period_;
+  Duration interval_;
   MonoTime pools_due_;
 };
 
