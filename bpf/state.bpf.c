@@ -63,6 +63,18 @@ static __always_inline void begin_child(struct sock *sk, struct laggard_sock_sta
   state->flags = LAGGARD_F_ACCEPTED;
 }
 
+// BPF_F_CLONE asks nobody whether there is room. It must not come to that the kernel has none: then there is no child either.
+static __always_inline bool has_room_for_child(struct sock *sk)
+{
+  if (states_left > 0) {
+    __sync_fetch_and_add(&states_left, -1);
+    return true;
+  }
+  bpf_sk_storage_delete(&sockets, sk);
+  count_lost(LAGGARD_LOST_NO_STORAGE);
+  return false;
+}
+
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(state_set, struct sock *sk, int oldstate, int newstate)
 {
@@ -72,6 +84,8 @@ int BPF_PROG(state_set, struct sock *sk, int oldstate, int newstate)
     return on_end(sk);
   struct laggard_sock_state *state = create_state(sk);
   if (!state)
+    return 0;
+  if (oldstate == TCP_LISTEN && newstate != TCP_LISTEN && !has_room_for_child(sk))
     return 0;
   __u64 now = bpf_jiffies64();
   switch (newstate) {

@@ -49,6 +49,10 @@ static __always_inline __u64 ring_flags(void)
 __u64 announced __weak = 0;
 volatile __u64 announced_at_most __weak = 0;
 
+// Sockets that may be given a state until the next tick; user space writes it. The kernel charges states to user space's cgroup, and
+// nobody can reclaim them: where that has a limit, they must leave room for user space.
+volatile __s64 states_left __weak = 0;
+
 // The tick that runs; user space writes it. 0 = nobody watches yet, 0 is never an epoch.
 volatile __u32 epoch __weak = 0;
 // enum laggard_lost_kind; racy increments are atomic.

@@ -10,6 +10,7 @@
 #include <array>
 #include <cstdio>
 #include <cstdlib>
+#include <utility>
 
 #include "base/seq32.h"
 #include "base/units.h"
@@ -107,8 +108,12 @@ bool Session::say_degraded()
   fresh.no_storage -= lost_said_.no_storage;
   fresh.no_totals -= lost_said_.no_totals;
   fresh.skipped_runs -= lost_said_.skipped_runs;
-  if (fresh.no_storage > 0)
-    messages.push_back(fmt::format("{} sockets could not be tracked: the kernel had no memory for them", fresh.no_storage));
+  // Each walk tries the same ones again.
+  const std::uint64_t untracked = facts.lost.no_storage - std::exchange(no_storage_before_, facts.lost.no_storage);
+  if (untracked > 0 && untracked >= 2 * untracked_said_) {
+    messages.push_back(fmt::format("sockets could not be tracked: {} attempts failed, for there was no memory for them in the kernel or in laggard's cgroup", untracked));
+    untracked_said_ = untracked;
+  }
   if (fresh.ring_full > 0)
     messages.push_back(fmt::format("{} records lost, the ring was full: busy sockets are seen less often", fresh.ring_full));
   if (fresh.no_totals > 0)

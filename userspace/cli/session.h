@@ -59,6 +59,8 @@ class Session {
   model::Model model_;
   detect::Detector detector_;
   model::Losses lost_said_;
+  std::uint64_t no_storage_before_ = 0;
+  std::uint64_t untracked_said_ = 0;
   bool slow_sweep_said_ = false;
   bool skipped_said_ = false;
   bool evicted_said_ = false;

@@ -16,6 +16,7 @@
 #include "base/fd.h"
 #include "identify/clock.h"
 #include "source/live/host.h"
+#include "source/live/memory_limit.h"
 #include "source/records.h"
 
 namespace laggard::source::live {
@@ -30,6 +31,8 @@ constexpr std::uint64_t kFewestAnnouncements = 256;
 constexpr int kSweepsPerLookAtPools = 4;
 constexpr std::uint64_t kMemoryOfNewSocket = 900;  // as a record and as a sample
 constexpr std::uint64_t kPartForNewSockets = 16;   // of --max-memory
+constexpr std::uint64_t kMemoryOfState = 768;       // measured: 720, with what the kernel keeps beside it
+constexpr std::uint64_t kMemoryBeside = 4 << 20;    // iterators, and what each CPU has been charged in advance
 
 struct HostMemory {
   std::uint64_t available_bytes = 0;
@@ -51,6 +54,15 @@ HostMemory host_memory()
     }
   }
   return memory;
+}
+
+// Of this process, resident; files do not count.
+std::uint64_t private_memory()
+{
+  std::ifstream file{"/proc/self/statm"};
+  std::uint64_t all = 0, resident = 0, shared = 0;
+  file >> all >> resident >> shared;
+  return (resident - std::min(resident, shared)) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
 int keep_record(void* context, void* data, std::size_t size)
@@ -82,6 +94,7 @@ LiveSource::LiveSource(Loaded loaded, const LiveOptions& options)
       budget_(options.max_cpu),
       workloads_(options.max_cpu / 10, options.command_lines),
       new_sockets_at_most_(options.max_memory / kPartForNewSockets / kMemoryOfNewSocket),
+      max_memory_(options.max_memory),
       pools_period_(options.pools_period),
       interval_(options.interval)
 {
@@ -119,6 +132,7 @@ Result<std::unique_ptr<LiveSource>> LiveSource::open(const LiveOptions& options)
 
 Result<void> LiveSource::start()
 {
+  allow_states();
   ring_.reset(ring_buffer__new(bpf_map__fd(skeleton_->maps.ring), keep_record, &pending_, nullptr));
   if (!ring_)
     return errno_failure("cannot map the ring buffer");
@@ -195,6 +209,7 @@ Result<RawTick> LiveSource::tick(Look look, bool everything)
   raw.resize(sizeof(laggard_tick_record));  // its place; what it tells comes last
   take_pending(raw);
   allow_announcements();
+  allow_states();
   skeleton_->bss->epoch++;
   laggard_tick_record head{};
   head.header = {LAGGARD_RECORD_TICK, sizeof head, skeleton_->bss->epoch};
@@ -296,6 +311,22 @@ void LiveSource::allow_announcements()
   const double most = budget_.share_of_walks() / 2 * seconds_per_tick / seconds(kAnnouncementCost);
   skeleton_->bss->announced_at_most = std::max(static_cast<std::uint64_t>(most), kFewestAnnouncements);
   skeleton_->bss->announced = 0;
+}
+
+// As many as the limit of our cgroup leaves room for beside --max-memory, or beside half of what others leave us at the start.
+void LiveSource::allow_states()
+{
+  if (!has_memory_limit_)
+    return;
+  const MemoryRoom room = memory_room_of(static_cast<std::uint32_t>(::getpid()));
+  has_memory_limit_ = room.limit_bytes > 0;
+  if (!has_memory_limit_)
+    return;
+  const std::uint64_t used = private_memory();
+  if (kept_for_us_ == 0)
+    kept_for_us_ = std::min(max_memory_, used + room.headroom_bytes / 2);
+  const std::uint64_t ours = kept_for_us_ - std::min(kept_for_us_, used) + kMemoryBeside;
+  skeleton_->bss->states_left = static_cast<__s64>((room.headroom_bytes - std::min(room.headroom_bytes, ours)) / kMemoryOfState);
 }
 
 void LiveSource::look_at_pairs(MonoTime now, bool walked_processes, RawTick& into)

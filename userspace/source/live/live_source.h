@@ -81,6 +81,7 @@ class LiveSource {
   void look_at_pairs(MonoTime now, bool walked_processes, RawTick& into);
   void take_pending(RawTick& into);
   void allow_announcements();
+  void allow_states();
 
   Plan plan_;
   Skeleton skeleton_;
@@ -95,6 +96,9 @@ class LiveSource {
   bool swept_ = false;  // in the latest tick
   WorkloadTeller workloads_;
   std::uint64_t new_sockets_at_most_;
+  std::uint64_t max_memory_;
+  bool has_memory_limit_ = true;   // until we have looked
+  std::uint64_t kept_for_us_ = 0;  // of that limit
   Duration pools_period_;
   Duration interval_;
   MonoTime pools_due_;

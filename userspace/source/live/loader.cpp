@@ -8,6 +8,7 @@
 #include <cctype>
 #include <cstdarg>
 #include <cstdio>
+#include <limits>
 #include <vector>
 
 #include "laggard_before_6_2.skel.h"
@@ -124,6 +125,7 @@ Result<Skeleton> load_object(bool with_kfuncs, std::span<const std::string_view>
   if (const int error = laggard_bpf__load(skeleton.get()); error != 0)
     return tl::make_unexpected(load_error(error, log));
   skeleton->bss->epoch = 1;
+  skeleton->bss->states_left = std::numeric_limits<__s64>::max();
   bpf_object__for_each_program(program, skeleton->obj)
   {
     if (!is_among(program, programs))
