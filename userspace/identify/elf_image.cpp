@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "identify/elf_image.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 
@@ -38,10 +37,10 @@ std::string machine_name(const Elf64_Ehdr& header)
 
 }  // namespace
 
-Result<ElfImage> ElfImage::open(const std::string& path)
+Result<ElfImage> ElfImage::open(Fd file)
 {
   ElfImage image;
-  image.file_ = Fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  image.file_ = std::move(file);
   struct stat status {};
   if (!image.file_ || ::fstat(image.file_.get(), &status) != 0) return errno_failure("cannot be opened");
   if (!S_ISREG(status.st_mode)) return failure("is not a regular file");

@@ -47,7 +47,7 @@ class ElfImage {
   static constexpr std::uint64_t kMaxBytes = 1ULL << 30;
 
   // Errors: as FunctionTable::open() has them.
-  static Result<ElfImage> open(const std::string& path);
+  static Result<ElfImage> open(Fd file);
 
   std::vector<ElfSection>& sections()
   {

@@ -2,6 +2,7 @@
 // Go's own files are named as of Go 1.19 unless another version is said.
 #include "identify/functions.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -314,7 +315,13 @@ std::size_t common_ends(std::string_view a, std::string_view b)
 
 Result<FunctionTable> FunctionTable::open(const std::string& path)
 {
-  auto image = ElfImage::open(path);
+  Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  return file ? open(std::move(file)) : errno_failure("cannot be opened");
+}
+
+Result<FunctionTable> FunctionTable::open(Fd file)
+{
+  auto image = ElfImage::open(std::move(file));
   if (!image) return tl::make_unexpected(image.error());
   Reader reader(std::move(*image));
   if (auto read = reader.read(); !read) return tl::make_unexpected(read.error());

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/fd.h"
 #include "base/result.h"
 
 namespace laggard::identify {
@@ -26,6 +27,7 @@ class FunctionTable {
   // file", "is built for AArch64, and this host is x86-64", "has damaged ELF headers", "holds debug information of
   // another file, ...", "has neither symbols nor a Go function table", "is built by a Go before 1.18, ...", "has more
   // names than fit into ... bytes". A file that is damaged further on has fewer functions.
+  static Result<FunctionTable> open(Fd file);
   static Result<FunctionTable> open(const std::string& path);
 
   // Functions of exactly this name, more than one if they are local, or versions or (in Go) instances of one. If there

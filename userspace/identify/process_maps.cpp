@@ -18,7 +18,6 @@
 namespace laggard::identify {
 namespace {
 
-constexpr std::size_t kMaxMapsBytes = 64U << 20;     // half a million mappings; vm.max_map_count is 65530
 constexpr std::uint64_t kMaxMemoryBytes = 1U << 20;  // a vdso has two pages
 
 Fd open_path(int directory, const char* path) { return Fd(::openat(directory, path, O_PATH | O_CLOEXEC)); }
@@ -86,13 +85,11 @@ Result<ProcessDirectory> ProcessDirectory::open(std::uint32_t tgid, const std::s
   return ProcessDirectory(std::move(directory), std::move(root));
 }
 
-Result<std::vector<Mapping>> ProcessDirectory::maps() const
+Result<std::vector<Mapping>> read_maps(const Fd& file, std::size_t most_bytes)
 {
-  const Fd file(::openat(directory_.get(), "maps", O_RDONLY | O_CLOEXEC));
-  if (!file) return errno_failure("maps");
   std::string text;
   std::array<char, 64U << 10> buffer;
-  while (text.size() < kMaxMapsBytes) {
+  while (text.size() < most_bytes) {
     const ssize_t n = ::read(file.get(), buffer.data(), buffer.size());
     if (n == 0) break;
     if (n < 0 && errno == EINTR) continue;
@@ -100,6 +97,18 @@ Result<std::vector<Mapping>> ProcessDirectory::maps() const
     text.append(buffer.data(), static_cast<std::size_t>(n));
   }
   return parse_maps(text);
+}
+
+Result<Fd> ProcessDirectory::open_maps() const
+{
+  Fd file(::openat(directory_.get(), "maps", O_RDONLY | O_CLOEXEC));
+  return file ? Result<Fd>(std::move(file)) : errno_failure("maps");
+}
+
+Result<std::vector<Mapping>> ProcessDirectory::maps()
+{
+  const auto file = open_maps();
+  return file ? read_maps(*file) : tl::make_unexpected(file.error());
 }
 
 // Links within the process's root must not lead out of it: they would name our files.
@@ -115,7 +124,7 @@ Fd ProcessDirectory::open_in_root(const std::string& path) const
   return Fd(static_cast<int>(::syscall(SYS_openat2, root_.get(), path.c_str(), &how, sizeof how)));
 }
 
-Result<Fd> ProcessDirectory::open_mapped(const Mapping& mapping) const
+Result<Fd> ProcessDirectory::open_mapped(const Mapping& mapping)
 {
   struct stat status {};
   int first_error = 0;
@@ -149,7 +158,7 @@ Result<Fd> ProcessDirectory::open_mapped(const Mapping& mapping) const
                                       : "cannot be opened (" + std::system_category().message(first_error) + ")");
 }
 
-std::vector<char> ProcessDirectory::read_memory(const Mapping& mapping) const
+std::vector<char> ProcessDirectory::read_memory(const Mapping& mapping)
 {
   const Fd memory(::openat(directory_.get(), "mem", O_RDONLY | O_CLOEXEC));
   std::vector<char> bytes(static_cast<std::size_t>(std::min(mapping.end - mapping.start, kMaxMemoryBytes)));
@@ -158,7 +167,7 @@ std::vector<char> ProcessDirectory::read_memory(const Mapping& mapping) const
   return bytes;
 }
 
-std::vector<Fd> ProcessDirectory::open_named(const std::string& path) const
+std::vector<Fd> ProcessDirectory::open_named(const std::string& path)
 {
   struct stat status {};
   std::vector<Fd> files;

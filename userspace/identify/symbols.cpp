@@ -167,7 +167,10 @@ Fd copy_of(const Fd& file, std::int64_t size)
 }  // namespace
 
 struct Symbols::State {
-  State(std::uint32_t of, ProcessDirectory open_directory) : tgid(of), directory(std::move(open_directory)) {}
+  State(std::uint32_t of, std::unique_ptr<ProcessFiles> opener, std::span<const std::uint64_t> addresses)
+      : tgid(of), opens(std::move(opener)), only(addresses.begin(), addresses.end())
+  {
+  }
 
   // One file with code, however often it is mapped.
   struct Module {
@@ -186,7 +189,8 @@ struct Symbols::State {
     std::optional<std::uint64_t> bias;  // from the file's addresses to the process's; nothing: it does not map this
   };
   std::uint32_t tgid;
-  ProcessDirectory directory;
+  std::unique_ptr<ProcessFiles> opens;
+  std::vector<std::uint64_t> only;  // in the files of these addresses; empty: in all
   std::vector<Mapping> maps;
   std::map<FileKey, std::shared_ptr<Module>> modules;
   std::vector<Part> parts;  // of maps[i]
@@ -231,7 +235,7 @@ struct Symbols::State {
 
 Result<void> Symbols::State::read_maps()
 {
-  auto now = directory.maps();
+  auto now = opens->maps();
   if (!now) {
     const int error = now.error().code.value();
     if (error == EACCES || error == EPERM) {
@@ -263,6 +267,8 @@ void Symbols::State::open_modules()
   for (std::size_t i = 0; i < maps.size(); ++i) {
     const bool is_vdso = maps[i].name == "[vdso]";
     if (!maps[i].is_executable || (!maps[i].name.starts_with('/') && !is_vdso)) continue;
+    const auto is_inside = [&](std::uint64_t address) { return maps[i].start <= address && address <= maps[i].end; };
+    if (!only.empty() && std::ranges::none_of(only, is_inside)) continue;
     const auto [entry, is_new] = modules.try_emplace(key_of(maps[i]));
     auto& module = entry->second;
     if (is_new) {
@@ -293,10 +299,10 @@ void Symbols::State::open_module(Module& module, const Mapping& mapping)
     return;
   }
   if (mapping.name == "[vdso]") {
-    module.memory = directory.read_memory(mapping);
+    module.memory = opens->read_memory(mapping);
     module.elf.reset(elf_memory(module.memory.data(), module.memory.size()));
   } else {
-    auto file = directory.open_mapped(mapping);
+    auto file = opens->open_mapped(mapping);
     if (!file) {
       module.trouble = file.error().message();
       return;
@@ -401,7 +407,7 @@ Fd Symbols::State::open_debug_file(Module& module, const char* link)
     paths.push_back(fmt::format("/usr/lib/debug{}/{}", folder, link));
   }
   for (const std::string& path : paths) {
-    for (const Fd& file : directory.open_named(path)) {
+    for (const Fd& file : opens->open_named(path)) {
       if (descriptors + debug_files >= kMaxDescriptors) return {};
       const ElfHandle elf(elf_begin(file.get(), ELF_C_READ, nullptr));
       if (elf_kind(elf.get()) != ELF_K_ELF || build_id_of(elf.get()) != build_id) continue;
@@ -528,7 +534,13 @@ Result<Symbols> Symbols::open(std::uint32_t tgid, const std::string& proc)
 {
   auto directory = ProcessDirectory::open(tgid, proc);
   if (!directory) return tl::make_unexpected(directory.error());
-  auto state = std::make_unique<State>(tgid, std::move(*directory));
+  return open(tgid, std::make_unique<ProcessDirectory>(std::move(*directory)));
+}
+
+Result<Symbols> Symbols::open(std::uint32_t tgid, std::unique_ptr<ProcessFiles> files,
+                              std::span<const std::uint64_t> only)
+{
+  auto state = std::make_unique<State>(tgid, std::move(files), only);
   elf_version(EV_CURRENT);
   std::memcpy(state->header.e_ident, ELFMAG, SELFMAG);
   state->header.e_ident[EI_CLASS] = ELFCLASS64;

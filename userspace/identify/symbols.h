@@ -7,10 +7,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
+#include "identify/process_maps.h"
 
 namespace laggard::identify {
 
@@ -54,6 +56,10 @@ class Symbols {
   // in place.
   // Errors: there is no such process. Mappings that may not be read are no error: see missing().
   static Result<Symbols> open(std::uint32_t tgid, const std::string& proc = "/proc");
+  // The same of files that somebody else opens. `only`: files in which none of these addresses are need not be opened;
+  // empty: all.
+  static Result<Symbols> open(std::uint32_t tgid, std::unique_ptr<ProcessFiles> files,
+                              std::span<const std::uint64_t> only = {});
   Symbols(Symbols&&) noexcept;
   Symbols& operator=(Symbols&&) noexcept;
   ~Symbols();

@@ -65,7 +65,7 @@ std::string shorten_instance(const std::string& name)
 }
 
 // Of a file without symbols, by the table of the Go runtime.
-std::string go_function(const identify::ProcessDirectory& process, const std::vector<identify::Mapping>& maps, std::uint64_t address)
+std::string go_function(identify::ProcessDirectory& process, const std::vector<identify::Mapping>& maps, std::uint64_t address)
 {
   const auto mapping = std::ranges::find_if(maps, [address](const identify::Mapping& m) { return m.start <= address && address < m.end; });
   if (mapping == maps.end() || !mapping->is_executable)
@@ -326,7 +326,7 @@ std::vector<std::uint64_t> PairOperations::addresses_of(const laggard_operation&
 std::string PairOperations::stack_text(std::uint32_t tgid, const laggard_operation& operation)
 {
   auto symbols = identify::Symbols::open(tgid);
-  const auto process = identify::ProcessDirectory::open(tgid, "/proc");
+  auto process = identify::ProcessDirectory::open(tgid, "/proc");
   const auto maps = process ? process->maps() : Result<std::vector<identify::Mapping>>{tl::make_unexpected(process.error())};
   if (!symbols || !maps)
     return {};

@@ -69,7 +69,7 @@ using Mapped = std::set<std::pair<std::uint64_t, std::uint64_t>>;  // libraries:
 
 void each_library_of(const std::string& proc, std::uint32_t tgid, const std::string& program, Mapped& known, const FoundProgram& found)
 {
-  const auto directory = identify::ProcessDirectory::open(tgid, proc);
+  auto directory = identify::ProcessDirectory::open(tgid, proc);
   if (!directory)
     return;
   const auto maps = directory->maps();
