@@ -322,8 +322,12 @@ Result<FunctionTable> FunctionTable::open(const std::string& path)
 Result<FunctionTable> FunctionTable::open(Fd file)
 {
   auto image = ElfImage::open(std::move(file));
-  if (!image) return tl::make_unexpected(image.error());
-  Reader reader(std::move(*image));
+  return image ? open(std::move(*image)) : tl::make_unexpected(image.error());
+}
+
+Result<FunctionTable> FunctionTable::open(ElfImage image)
+{
+  Reader reader(std::move(image));
   if (auto read = reader.read(); !read) return tl::make_unexpected(read.error());
   FunctionTable table;
   table.functions_ = std::move(reader.functions);

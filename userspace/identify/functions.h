@@ -13,6 +13,8 @@
 
 namespace laggard::identify {
 
+class ElfImage;
+
 struct Function {
   std::string name;               // as linked; may be longer than 1 KiB
   std::uint64_t file_offset = 0;  // of its first instruction: what a uprobe takes
@@ -28,6 +30,7 @@ class FunctionTable {
   // another file, ...", "has neither symbols nor a Go function table", "is built by a Go before 1.18, ...", "has more
   // names than fit into ... bytes". A file that is damaged further on has fewer functions.
   static Result<FunctionTable> open(Fd file);
+  static Result<FunctionTable> open(ElfImage image);
   static Result<FunctionTable> open(const std::string& path);
 
   // Functions of exactly this name, more than one if they are local, or versions or (in Go) instances of one. If there
