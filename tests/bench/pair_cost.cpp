@@ -42,6 +42,15 @@ double measure()
 
 }  // namespace
 
+// With a process that reads its functions.
+Result<std::unique_ptr<source::live::PairProbe>> open(const source::PairSpec& spec, std::uint64_t hits_per_second)
+{
+  auto reader = source::live::ElfReader::start();
+  if (!reader)
+    return tl::make_unexpected(reader.error());
+  return source::live::PairProbe::open({{spec}, hits_per_second, {}}, std::move(*reader));
+}
+
 int main()
 {
   source::PairSpec spec;
@@ -54,11 +63,11 @@ int main()
   std::string hook;
   for (int round = 0; round < kRounds; round++) {
     alone.push_back(measure());
-    if (auto stopped = source::live::PairProbe::open({{spec}, 0, {}})) {
+    if (auto stopped = open(spec, 0)) {
       measure();  // the first hits fault the probes' pages in
       idle.push_back(measure());
     }
-    auto probe = source::live::PairProbe::open({{spec}, 1'000'000'000, {}});
+    auto probe = open(spec, 1'000'000'000);
     if (!probe) {
       fmt::print("SKIP: {}\n", probe.error().message());
       return 77;

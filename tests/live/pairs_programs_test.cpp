@@ -34,7 +34,7 @@ TEST(Pairs, a_program_that_is_replaced_on_disk_is_probed_old_and_new)
   const auto probe = open({spec});
   Running middle{copy.path()};
   copy.place();  // while we look
-  probe->look_for_programs();
+  look_for_programs(*probe);
   Running fresh{copy.path()};
   for (Running* running : {&old, &middle, &fresh}) {
     running->begin_three();
@@ -118,7 +118,7 @@ TEST(Pairs, a_program_that_comes_later_is_probed_when_it_comes)
   EXPECT_THAT(probe->take_messages(), ElementsAre(HasSubstr("there is no file"), HasSubstr("no process runs")));
   copy.place();
   Running running{copy.path()};
-  probe->look_for_programs();
+  look_for_programs(*probe);
   running.begin_three();
   std::map<std::string, std::uint64_t> outstanding;
   for (const model::PairSample& sample : collect(*probe))
@@ -193,8 +193,60 @@ TEST(Pairs, a_program_that_starts_is_probed_within_a_hundred_calls)
   pollfd readable{probe->event_fds().at(1), POLLIN, 0};
   ASSERT_EQ(::poll(&readable, 1, 5000), 1);
   probe->look_at_events();
+  probe->settle(std::chrono::seconds(5));
   running.wait();
   EXPECT_GE(collect_of(*probe, running.pid()).begun, 204U);  // of 304
+}
+
+// What fills the memory of the process that reads it is named, and whatever else is probed goes on.
+TEST(Pairs, a_file_that_is_made_to_harm_ends_its_reader_only)
+{
+  LAGGARD_NEEDS_BPF();
+  Copy copy;
+  copy.place();
+  {
+    std::fstream file(copy.path(), std::ios::in | std::ios::out | std::ios::binary);
+    Elf64_Ehdr header{};
+    file.read(reinterpret_cast<char*>(&header), sizeof header);
+    const std::uint64_t names_bytes = 900 << 20;  // sparse
+    file.seekp(static_cast<std::streamoff>(header.e_shoff + header.e_shstrndx * sizeof(Elf64_Shdr) + offsetof(Elf64_Shdr, sh_size)));
+    file.write(reinterpret_cast<const char*>(&names_bytes), sizeof names_bytes);
+  }
+  fs::resize_file(copy.path(), fs::file_size(copy.path()) + (901 << 20));
+  PairSpec harmful = pair("harmful");
+  harmful.binary = copy.path();
+  Worker worker{[] { laggard_test_begin(1, 0, 0, 0, 0); }};
+  auto reader = source::live::ElfReader::start(400 << 20);
+  ASSERT_TRUE(reader) << reader.error().message();
+  auto probe = PairProbe::open({{harmful, pair()}, 1'000'000, ""}, std::move(*reader));
+  ASSERT_TRUE(probe) << probe.error().message();
+  look_for_programs(**probe);
+  EXPECT_THAT((*probe)->take_messages(), ElementsAre(AllOf(HasSubstr("pair 'harmful': '" + copy.path()), HasSubstr("to be read"))));
+  worker.work();
+  EXPECT_EQ(collect_of(**probe, worker.pid()).outstanding, 1U);
+}
+
+TEST(Pairs, of_a_watch_that_is_killed_no_child_stays)
+{
+  LAGGARD_NEEDS_BPF();
+  const std::string file = fs::temp_directory_path() / ("laggard-pairs-killed-" + std::to_string(::getpid()) + ".toml");
+  std::ofstream(file) << "[[pair]]\nname = \"any\"\nbinary = \"" << this_program()
+                      << "\"\nbegin = \"laggard_test_begin\"\nend = \"laggard_test_end\"\n";
+  Observer observer{{"watch", "--pairs", file}};
+  observer.wait_started();
+  const std::string number = std::to_string(observer.child().pid());
+  std::string child;
+  ASSERT_TRUE(eventually([&] { return static_cast<bool>(std::ifstream("/proc/" + number + "/task/" + number + "/children") >> child); }, 10));
+  observer.child().signal(SIGKILL);
+  EXPECT_EQ(observer.child().wait(), 128 + SIGKILL);
+  EXPECT_TRUE(eventually([&] {
+    std::string line;
+    std::ifstream status("/proc/" + child + "/status");
+    while (std::getline(status, line) && !line.starts_with("State:"))
+      continue;
+    return !status || line.find('Z') != std::string::npos;  // nobody may wait for orphans here
+  }, 10));
+  fs::remove(file);
 }
 
 TEST(Pairs, watch_accuses_nobody_whose_end_is_never_reached)

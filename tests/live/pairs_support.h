@@ -104,13 +104,23 @@ inline PairSpec pair(const std::string& name = "test", std::vector<KeySource> be
 inline std::unique_ptr<PairProbe> open(std::vector<PairSpec> pairs, std::uint64_t limit = 1'000'000)
 {
   const char* hook = std::getenv("LAGGARD_PAIRS_HOOK");
-  auto probe = PairProbe::open({std::move(pairs), limit, hook != nullptr ? hook : ""});
+  auto reader = source::live::ElfReader::start();
+  if (!reader)
+    throw std::runtime_error(reader.error().message());
+  auto probe = PairProbe::open({std::move(pairs), limit, hook != nullptr ? hook : ""}, std::move(*reader));
   if (!probe)
     throw std::runtime_error(probe.error().message());
   return std::move(*probe);
 }
 
-inline std::vector<model::PairSample> collect(PairProbe& probe)
+// As the ticks do it, without their pauses.
+inline void look_for_programs(PairProbe& probe)
+{
+  probe.look_for_programs();
+  probe.settle(std::chrono::seconds(20));
+}
+
+inline std::vector<model::PairSample> collect_once(PairProbe& probe)
 {
   timespec time{};
   ::clock_gettime(CLOCK_MONOTONIC, &time);
@@ -124,6 +134,14 @@ inline std::vector<model::PairSample> collect(PairProbe& probe)
   if (!tick)
     throw std::runtime_error(tick.error().message());
   return tick->pairs;
+}
+
+// The second look has the names that the first one asked for.
+inline std::vector<model::PairSample> collect(PairProbe& probe)
+{
+  collect_once(probe);
+  probe.settle(std::chrono::seconds(20));
+  return collect_once(probe);
 }
 
 inline model::PairSample collect_of(PairProbe& probe, std::uint32_t pid)

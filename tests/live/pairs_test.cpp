@@ -232,7 +232,7 @@ TEST(Pairs, who_hits_too_often_is_let_go_and_others_are_not)
   busy.work();  // unharmed
   calm.work();
   Worker later{[] { laggard_test_begin(1, 0, 0, 0, 0); }};
-  probe->look_for_programs();
+  look_for_programs(*probe);
   later.work();
   probe->look_at_events();
   EXPECT_THAT(probe->take_messages(), IsEmpty());
@@ -369,7 +369,7 @@ TEST(Pairs, mistakes_are_said_with_their_line_and_other_pairs_go_on)
   const auto samples = collect(*probe);
   ASSERT_THAT(samples, SizeIs(1));
   EXPECT_EQ(samples[0].name, "good");
-  probe->look_for_programs();
+  look_for_programs(*probe);
   EXPECT_THAT(probe->take_messages(), IsEmpty());  // once is enough
   fs::remove(script);
 }

@@ -60,7 +60,9 @@ int run_doctor(const Options& options)
   const std::vector<std::string> sentences = advice(facts);
   const bool can_observe = obstacle.empty();
   if (can_observe) {
-    const auto pairs = source::live::PairProbe::open({{}, 0, pairs_hook.empty() ? "" : pairs_hook.mapped()});
+    auto reader = source::live::ElfReader::start();
+    const auto pairs = reader ? source::live::PairProbe::open({{}, 0, pairs_hook.empty() ? "" : pairs_hook.mapped()}, std::move(*reader))
+                              : tl::make_unexpected(reader.error());
     plan->choices.push_back({"pairs", pairs ? std::string((*pairs)->hook()) : "", pairs ? "" : pairs.error().message()});
   }
   if (options.verbose)

@@ -17,8 +17,8 @@
 #include "cli/live_loop.h"
 #include "cli/session.h"
 #include "detect/memory.h"
-#include "identify/symbols.h"
 #include "source/decode.h"
+#include "source/live/elf_reader.h"
 #include "source/live/host.h"
 
 namespace laggard::cli {
@@ -36,7 +36,7 @@ constexpr std::size_t kShownFrames = 16;
 // Stacks as they come: unwound at once, named at the end.
 class StackCollector {
  public:
-  explicit StackCollector(identify::Symbols* symbols) : symbols_(symbols) {}
+  explicit StackCollector(source::live::ElfSymbols* symbols) : symbols_(symbols) {}
 
   void stack(const laggard_stack_sample& sample)
   {
@@ -140,7 +140,7 @@ class StackCollector {
             file.empty() ? "" : fmt::format("{}:{}", file, frame.source_line)};
   }
 
-  identify::Symbols* symbols_;  // null: addresses cannot be followed
+  source::live::ElfSymbols* symbols_;  // null: addresses cannot be followed
   std::map<std::uint64_t, Taken> stacks_;
   std::map<std::pair<std::uint64_t, bool>, identify::Frame> names_;  // of (address, is it a return address)
 };
@@ -195,6 +195,9 @@ int run_explain(const Options& options)
   if (options.filter.tgids.size() + (options.connection.empty() ? 0 : 1) != 1)
     return fail(kUsage, "explain needs one --pid PID or one --connection ID");
   const Duration duration = options.duration.value_or(kDefaultDuration);
+  auto reader = source::live::ElfReader::start();
+  if (!reader)
+    return fail(kCannotObserve, "cannot explain: " + reader.error().message());
   auto setup = open_live(options);
   if (!setup)
     return fail(kCannotObserve, "cannot observe: " + setup.error().message());
@@ -250,7 +253,7 @@ int run_explain(const Options& options)
   if (auto dropped = give_up_privileges(options, *setup, std::move(for_symbols)); !dropped)
     return fail(kCannotObserve, dropped.error().message());
   auto symbols = source::live::host_facts().initial_pid_ns
-                     ? identify::Symbols::open(tgid)
+                     ? source::live::ElfSymbols::open(**reader, tgid)
                      : failure("no names: the /proc of a nested pid namespace shows other processes");
   StackCollector collector{symbols ? &*symbols : nullptr};
   const source::live::Attributions::Samples taker{[&](const laggard_stack_sample& sample) { collector.stack(sample); },

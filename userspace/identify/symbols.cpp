@@ -14,7 +14,6 @@
 #include <algorithm>
 #include <cassert>
 #include <cstring>
-#include <fstream>
 #include <functional>
 #include <map>
 #include <new>
@@ -41,7 +40,6 @@ constexpr GElf_Half kMachine = EM_AARCH64;
 
 constexpr int kThread = 1;                                // any: libdwfl wants threads to have a number
 constexpr std::size_t kMaxDescriptors = 512;              // of the 1024 that a process may have by default
-constexpr rlim_t kMaxMemoryBytes = 1ULL << 30;            // for what elfutils reads, and what it makes of that
 constexpr std::int64_t kMaxDebugFileBytes = 512LL << 20;  // copied of one process, all together
 constexpr std::size_t kMaxSegments = 256;         // of a file; GNU ld makes about four. Gone through for each mapping
 constexpr std::uint64_t kMaxUnsizedBytes = 4096;  // a symbol without a size (assembly) reaches at most that far
@@ -56,33 +54,10 @@ struct EndDwfl {
   void operator()(Dwfl* dwfl) const { dwfl_end(dwfl); }
 };
 
-// While it exists, malloc() fails rather than let this process grow beyond `bytes`. elfutils believes what files say:
-// one unwind rule for a large register made it fill 2 GB, a packed section may grow a thousandfold. Other threads would
-// be limited as well; laggard has none.
-class MemoryLimit {
- public:
-  explicit MemoryLimit(rlim_t bytes)
-  {
-    [[maybe_unused]] const int got = ::getrlimit(RLIMIT_DATA, &before_);
-    assert(got == 0);
-    const rlimit limit{std::min(bytes, before_.rlim_cur), before_.rlim_max};
-    ::setrlimit(RLIMIT_DATA, &limit);
-  }
-  ~MemoryLimit() { ::setrlimit(RLIMIT_DATA, &before_); }
-  MemoryLimit(const MemoryLimit&) = delete;
-  MemoryLimit& operator=(const MemoryLimit&) = delete;
-
- private:
-  rlimit before_{};
-};
-
-// What RLIMIT_DATA counts of this process. Nothing known: no limit.
-rlim_t data_bytes()
+rlim_t memory_limit()
 {
-  std::ifstream statm("/proc/self/statm");
-  rlim_t pages = 0;  // size resident shared text lib data
-  for (int field = 0; field < 6; ++field) statm >> pages;
-  return statm ? pages * static_cast<rlim_t>(::sysconf(_SC_PAGESIZE)) : RLIM_INFINITY / 2;
+  rlimit data{};
+  return ::getrlimit(RLIMIT_DATA, &data) == 0 ? data.rlim_cur : RLIM_INFINITY;
 }
 
 // libdw's own handler ends the process. The attribute is part of the type that it wants.
@@ -202,7 +177,7 @@ struct Symbols::State {
   std::size_t descriptors = 0;
   std::size_t debug_files = 0;  // of the session, and so held open by it
   std::int64_t debug_bytes = 0;
-  rlim_t memory_limit = data_bytes() + kMaxMemoryBytes;
+  const rlim_t memory_bytes = memory_limit();
   std::vector<std::string> missing;
   // While unwinding:
   const StackCopy* stack = nullptr;
@@ -218,7 +193,8 @@ struct Symbols::State {
   void open_modules();
   void open_module(Module& module, const Mapping& mapping);
   void begin_session();
-  // Runs `work`, which reads `of`; null: of more than one file.
+  // Runs `work`, which reads `of`; null: of more than one file. One unwind rule for a large register makes elfutils want 2 GB,
+  // a packed section may grow a thousandfold.
   void within_memory(Module* of, const std::function<void()>& work);
   Fd open_debug_file(Module& module, const char* link);
   const Mapping* find(std::uint64_t address) const;
@@ -291,7 +267,6 @@ void Symbols::State::open_modules()
 
 void Symbols::State::open_module(Module& module, const Mapping& mapping)
 {
-  const MemoryLimit limit(memory_limit);
   module.name = mapping.name;
   module.trouble.clear();
   if (descriptors >= kMaxDescriptors) {
@@ -365,7 +340,6 @@ void Symbols::State::begin_session()
 void Symbols::State::within_memory(Module* of, const std::function<void()>& work)
 {
   try {
-    const MemoryLimit limit(memory_limit);
     work();
   } catch (const std::bad_alloc&) {
     begin_session();  // which gives the memory back
@@ -486,9 +460,9 @@ Frame Symbols::State::look_up(std::uint64_t address, bool is_return_address)
   if (file != nullptr) dwfl_module_info(file, &owner, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr);
   if (owner == nullptr || *owner != module.get() || module->is_too_large) return frame;
   within_memory(module.get(), [&] { name(file, asked, frame); });
-  if (frame.source_file.empty() && size_of(module->file) > static_cast<std::int64_t>(kMaxMemoryBytes))
+  if (frame.source_file.empty() && static_cast<rlim_t>(size_of(module->file)) > memory_bytes)
     miss(fmt::format("{} is larger than {} bytes: what does not fit into them has no names or lines", module->name,
-                     kMaxMemoryBytes));
+                     memory_bytes));
   frame.symbol_offset += frame.symbol.empty() ? 0 : address - asked;
   if (!module->has_symbols && module->name != "[vdso]")
     miss(fmt::format("{} is stripped: exported names only", module->name));

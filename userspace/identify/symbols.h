@@ -46,9 +46,8 @@ struct Frame {
   int source_line = 0;      // of inlined code the line there; symbol is the function that it is inlined in
 };
 
-// What it reads may be meant to harm: while a call runs, RLIMIT_DATA keeps this process from growing to more than 1 GiB
-// above what it was at open(), and what does not fit has no names. Not to be used beside other threads, whose malloc()
-// would fail, too.
+// What it reads may be meant to harm, and elfutils believes it: to be used in a process that has nothing to lose
+// (source/live/elf_reader.h). What does not fit into its RLIMIT_DATA has no names.
 class Symbols {
  public:
   // The process's mappings as they are now. Files with code are opened now, so that a process which exits can still be

@@ -80,6 +80,12 @@ HostFacts host_facts()
   return facts;
 }
 
+bool has_sys_admin()
+{
+  capng_get_caps_process();
+  return effective(CAP_SYS_ADMIN);
+}
+
 std::string obstacle_to_loading()
 {
   const HostFacts facts = host_facts();

@@ -33,6 +33,8 @@ struct HostFacts {
 };
 HostFacts host_facts();
 
+bool has_sys_admin();  // effective
+
 // The one reason that makes loading hopeless, with the next step; empty: try.
 std::string obstacle_to_loading();
 

@@ -23,7 +23,7 @@ namespace laggard::source::live {
 namespace {
 
 constexpr std::size_t kReadBytes = 32 << 10;  // bpf_seq_read() gives at most 8 pages at a time
-// The functions of a program are read once, and that may take a while: no reason to come late to the next.
+// The probes of a program are attached once, and that may take a while: no reason to come late to the next.
 constexpr Duration kProgramsCostAtMost = std::chrono::milliseconds(10);
 // To announce a read, and to understand that: measured.
 constexpr Duration kAnnouncementCost = std::chrono::microseconds(4);
@@ -108,6 +108,14 @@ Result<std::unique_ptr<LiveSource>> LiveSource::open(const LiveOptions& options)
   PairOptions pair_options = options.pairs;
   if (const auto hook = forced.extract("pairs"); !hook.empty())
     pair_options.hook = hook.mapped();
+  // First: who reads foreign files has nothing of what comes next.
+  std::unique_ptr<ElfReader> reader;
+  if (!pair_options.pairs.empty()) {
+    auto started = ElfReader::start();
+    if (!started)
+      return tl::make_unexpected(started.error());
+    reader = std::move(*started);
+  }
   auto loaded = load_best(forced, options.feeds);
   if (!loaded)
     return tl::make_unexpected(loaded.error());
@@ -115,7 +123,7 @@ Result<std::unique_ptr<LiveSource>> LiveSource::open(const LiveOptions& options)
   if (auto started = source->start(); !started)
     return tl::make_unexpected(started.error());
   if (!pair_options.pairs.empty()) {
-    auto pairs = PairProbe::open(std::move(pair_options));
+    auto pairs = PairProbe::open(std::move(pair_options), std::move(reader));
     if (!pairs)
       return tl::make_unexpected(pairs.error());
     source->pairs_ = std::move(*pairs);
@@ -342,7 +350,7 @@ void LiveSource::look_at_pairs(MonoTime now, bool walked_processes, RawTick& int
       return !walked_processes || alive.contains({tgid, start_ns});
     };
     pairs_->collect(now, skeleton_->bss->epoch, is_alive, into);
-    budget_.spent(Walk::Pairs, now, identify::thread_cpu() - before - pairs_->naming_cpu());
+    budget_.spent(Walk::Pairs, now, identify::thread_cpu() - before);
   }
 }
 

@@ -22,7 +22,7 @@ struct LiveOptions {
   std::map<std::string, std::string> forced_hooks;
   std::vector<std::string_view> feeds;  // empty: all
   Duration pools_period{};              // how often idle connections are looked at; 0: never
-  PairOptions pairs;                    // none: no probes
+  PairOptions pairs;                    // none: no probes; else this process must have one thread
   bool command_lines = false;           // tell those of processes: there may be secrets in them
   Duration interval{};                  // how far apart the ticks will be; recorded with each
 };

@@ -7,6 +7,8 @@
 #include <array>
 #include <cerrno>
 
+#include "source/live/host.h"
+
 namespace laggard::source::live {
 namespace {
 
@@ -100,6 +102,8 @@ Result<void> PairLinks::attach_one(const std::string& path, const Function& func
 
 Result<bool> PairLinks::attach(const std::string& path, const Usdt& probe, std::uint32_t tgid)
 {
+  if (!has_sys_admin())
+    return tl::make_unexpected(cannot_attach(EPERM, true));
   LIBBPF_OPTS(bpf_usdt_opts, options);
   options.usdt_cookie = cookie_of(probe.cookie, tgid);
   links_.emplace_back(bpf_program__attach_usdt(skeleton_->progs.pair_usdt, pid_of(tgid), path.c_str(), probe.provider.c_str(), probe.name.c_str(),

@@ -38,7 +38,8 @@ class PairLinks {
 
   // Of one process, or tgid 0: of all. Errors: a clause that follows the file's name.
   Result<void> attach(const std::string& path, std::span<const Function> functions, std::uint32_t tgid);
-  // False: the file has no such probe.
+  // libbpf reads the notes of the file for it, in this process: only of one in which an ElfReader has found the probe, and never
+  // where the kernel would refuse it, which is so once the privileges are given up. False: the file has no such probe.
   Result<bool> attach(const std::string& path, const Usdt& probe, std::uint32_t tgid);
 
  private:

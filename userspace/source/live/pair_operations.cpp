@@ -9,10 +9,6 @@
 #include <cmath>
 #include <set>
 
-#include "identify/clock.h"
-#include "identify/functions.h"
-#include "identify/process_maps.h"
-#include "identify/symbols.h"
 #include "source/records.h"
 
 namespace laggard::source::live {
@@ -64,28 +60,20 @@ std::string shorten_instance(const std::string& name)
   return text;
 }
 
-// Of a file without symbols, by the table of the Go runtime.
-std::string go_function(identify::ProcessDirectory& process, const std::vector<identify::Mapping>& maps, std::uint64_t address)
+std::string stack_text(const std::vector<identify::Frame>& frames)
 {
-  const auto mapping = std::ranges::find_if(maps, [address](const identify::Mapping& m) { return m.start <= address && address < m.end; });
-  if (mapping == maps.end() || !mapping->is_executable)
-    return {};
-  const auto file = process.open_mapped(*mapping);
-  if (!file)
-    return {};
-  const auto table = identify::FunctionTable::open(fmt::format("/proc/self/fd/{}", file->get()));
-  if (!table || table->calling_convention() != identify::CallingConvention::Go)
-    return {};  // others have code between their functions that is nobody's
-  return table->at(address - mapping->start + mapping->file_offset);
+  std::string text;
+  for (const identify::Frame& frame : frames) {
+    if (frame.symbol.empty() && frame.module.empty())
+      break;
+    const std::string module = frame.module.substr(frame.module.rfind('/') + 1);
+    const std::string name = frame.symbol.empty() ? fmt::format("{}+{:#x}", module, frame.module_offset) : frame.symbol;
+    text += (text.empty() ? "" : "\n") + shorten_instance(name);
+  }
+  return text;
 }
 
 bool has_lanes(const PairSpec& spec) { return spec.begins.front().keys.size() > 1; }
-
-bool is_executable(const std::vector<identify::Mapping>& maps, std::uint64_t address)
-{
-  const auto mapping = std::ranges::find_if(maps, [address](const identify::Mapping& m) { return m.start <= address && address < m.end; });
-  return mapping != maps.end() && mapping->is_executable;
-}
 
 }  // namespace
 
@@ -176,6 +164,8 @@ std::map<PairOperations::ProcessPair, PairOperations::Group> PairOperations::gro
     if (groups.contains({key.tgid, key.start_ns, key.pair}))
       continue;
     std::erase_if(stacks_, [&key](const auto& entry) { return std::get<0>(entry.first) == key.tgid; });
+    if (asked_for_ && std::get<0>(*asked_for_) == key.tgid)
+      asked_for_.reset();
     abandoned_.erase({key.tgid, key.start_ns, key.pair});
   }
   return groups;
@@ -209,7 +199,6 @@ void PairOperations::forget_calls(const IsAlive& is_alive)
 
 void PairOperations::collect(MonoTime now, std::uint32_t epoch, std::span<const PairSpec* const> pairs, const IsAlive& is_alive, RawTick& into)
 {
-  naming_cpu_ = {};
   forget_abandoned();
   forget_calls(is_alive);
   const auto now_ns = static_cast<std::uint64_t>(now.time_since_epoch().count());
@@ -297,14 +286,11 @@ void PairOperations::tell_who_begins(Group& group)
   }
   const auto& [address, most] = *std::ranges::max_element(callers, {}, [](const auto& entry) { return entry.second.count; });
   const auto& [stack, usual] = *std::ranges::max_element(most.stacks, {}, [](const auto& entry) { return entry.second.first; });
-  const auto key = std::tuple(record.tgid, record.start_ns, address, stack);
-  auto text = stacks_.find(key);
+  const Stack key{record.tgid, record.start_ns, address, stack};
+  const auto text = stacks_.find(key);
   if (text == stacks_.end()) {
-    if (naming_cpu_ > Duration{})
-      return;  // one at a time: it reads symbol tables
-    const Duration before = identify::thread_cpu();
-    text = stacks_.emplace(key, stack_text(record.tgid, *usual.second)).first;
-    naming_cpu_ = identify::thread_cpu() - before;
+    ask_for_names(key, addresses_of(*usual.second));
+    return;
   }
   record.stack_count = most.count;
   copy_text(record.stack, text->second);
@@ -323,28 +309,23 @@ std::vector<std::uint64_t> PairOperations::addresses_of(const laggard_operation&
   return addresses;
 }
 
-std::string PairOperations::stack_text(std::uint32_t tgid, const laggard_operation& operation)
+// Of a process that is gone by then nothing is kept, nor of another that has its number.
+void PairOperations::ask_for_names(const Stack& stack, const std::vector<std::uint64_t>& addresses)
 {
-  auto symbols = identify::Symbols::open(tgid);
-  auto process = identify::ProcessDirectory::open(tgid, "/proc");
-  const auto maps = process ? process->maps() : Result<std::vector<identify::Mapping>>{tl::make_unexpected(process.error())};
-  if (!symbols || !maps)
-    return {};
-  std::string text;
-  const std::vector<std::uint64_t> addresses = addresses_of(operation);
-  for (std::size_t i = 0; i < addresses.size(); i++) {
-    if (!is_executable(*maps, addresses[i] - (i > 0)))
-      break;  // frame pointers that are none lead nowhere
-    const identify::Frame frame = symbols->resolve(addresses[i], i > 0);
-    if (frame.symbol.empty() && frame.module.empty())
-      break;
-    const std::string module = frame.module.substr(frame.module.rfind('/') + 1);
-    std::string name = frame.symbol.empty() ? go_function(*process, *maps, addresses[i] - (i > 0)) : frame.symbol;
-    if (name.empty())
-      name = fmt::format("{}+{:#x}", module, frame.module_offset);
-    text += (text.empty() ? "" : "\n") + shorten_instance(name);
-  }
-  return text;
+  if (is_asking_)
+    return;
+  is_asking_ = true;
+  asked_for_ = stack;
+  reader_->name(std::get<0>(stack), addresses, [this, stack](const Result<std::vector<identify::Frame>>& frames) {
+    is_asking_ = false;
+    if (asked_for_ != stack)
+      return;
+    asked_for_.reset();
+    stacks_.emplace(stack, frames ? stack_text(*frames) : std::string{});
+    if (!frames)
+      trouble_ = fmt::format("--pairs: who begins operations in process {} has no names: a file of it {}", std::get<0>(stack),
+                             frames.error().message());
+  });
 }
 
 }  // namespace laggard::source::live

@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <tuple>
@@ -16,21 +17,25 @@
 #include "base/time.h"
 #include "pairs.skel.h"
 #include "source/decode.h"
+#include "source/live/elf_reader.h"
 #include "source/pair_spec.h"
 
 namespace laggard::source::live {
 
 class PairOperations {
  public:
-  // `names_functions`: /proc has the pids that the kernel side sees.
-  PairOperations(pairs_bpf& skeleton, bool names_functions) : skeleton_(&skeleton), names_functions_(names_functions) {}
+  // `names_functions`: /proc has the pids that the kernel side sees. `names`: outlives this, and knows a stack some looks later.
+  PairOperations(pairs_bpf& skeleton, ElfReader& names, bool names_functions)
+      : skeleton_(&skeleton), reader_(&names), names_functions_(names_functions)
+  {
+  }
 
   using IsAlive = std::function<bool(std::uint32_t tgid, std::uint64_t start_ns)>;
   // One record for each process and pair. What is known of processes that are gone, or are spared, is forgotten. `pairs`: by
   // number; null: its probes are detached.
   void collect(MonoTime now, std::uint32_t epoch, std::span<const PairSpec* const> pairs, const IsAlive& is_alive, RawTick& into);
-  // CPU time of the latest collect() that went into names of functions: once for each stack, and beside the walk that it paces.
-  Duration naming_cpu() const { return naming_cpu_; }
+  // Why a stack has no names, if one has none since this was asked.
+  std::string take_trouble() { return std::exchange(trouble_, {}); }
   // Hits that there was no room for.
   std::uint64_t uncounted() const { return skeleton_->bss->uncounted; }
 
@@ -57,13 +62,18 @@ class PairOperations {
   static void count(Group& group, const laggard_operation& operation, bool overtaken, std::uint64_t now_ns);
   void tell_who_begins(Group& group);
   std::vector<std::uint64_t> addresses_of(const laggard_operation& operation) const;
-  std::string stack_text(std::uint32_t tgid, const laggard_operation& operation);
+
+  using Stack = std::tuple<std::uint32_t, std::uint64_t, std::uint64_t, std::int32_t>;  // tgid, start, caller, stack
+  void ask_for_names(const Stack& stack, const std::vector<std::uint64_t>& addresses);
 
   pairs_bpf* skeleton_;
+  ElfReader* reader_;
   bool names_functions_;
-  Duration naming_cpu_{};
   std::map<ProcessPair, std::uint64_t> abandoned_;  // operations
-  std::map<std::tuple<std::uint32_t, std::uint64_t, std::uint64_t, std::int32_t>, std::string> stacks_;  // by tgid, start, caller, stack
+  std::map<Stack, std::string> stacks_;
+  std::optional<Stack> asked_for_;  // one at a time
+  bool is_asking_ = false;
+  std::string trouble_;
 };
 
 }  // namespace laggard::source::live

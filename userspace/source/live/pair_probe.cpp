@@ -10,6 +10,7 @@
 #include <array>
 #include <fstream>
 
+#include "identify/clock.h"
 #include "source/live/host.h"
 
 namespace laggard::source::live {
@@ -19,6 +20,7 @@ using identify::CallingConvention;
 
 constexpr std::size_t kMostProcesses = 256;    // that a pair is attached to one by one
 constexpr std::size_t kMostKnownFiles = 65536;  // mapped ones; then all are new again
+constexpr Duration kPatience = std::chrono::seconds(20);  // for what runs already, before the first look
 
 // Which word of struct pt_regs the Nth integer argument is in; empty: not in a register.
 std::span<const __u32> argument_words(CallingConvention convention)
@@ -83,7 +85,7 @@ std::string comm_of(std::uint32_t tgid)
 
 }  // namespace
 
-PairProbe::PairProbe(PairOptions options) : options_(std::move(options))
+PairProbe::PairProbe(PairOptions options, std::unique_ptr<ElfReader> reader) : options_(std::move(options)), reader_(std::move(reader))
 {
   for (PairSpec& spec : options_.pairs)
     pairs_.emplace_back().spec = std::move(spec);
@@ -94,11 +96,11 @@ PairProbe::PairProbe(PairOptions options) : options_(std::move(options))
 
 PairProbe::~PairProbe() = default;
 
-Result<std::unique_ptr<PairProbe>> PairProbe::open(PairOptions options)
+Result<std::unique_ptr<PairProbe>> PairProbe::open(PairOptions options, std::unique_ptr<ElfReader> reader)
 {
   if (options.pairs.size() > LAGGARD_MAX_PAIRS)
     return failure(fmt::format("{} pairs are more than the {} that can be probed at a time", options.pairs.size(), LAGGARD_MAX_PAIRS));
-  std::unique_ptr<PairProbe> probe{new PairProbe(std::move(options))};
+  std::unique_ptr<PairProbe> probe{new PairProbe(std::move(options), std::move(reader))};
   const std::string& hook = probe->options_.hook;
   if (!hook.empty() && hook != "uprobe_multi" && hook != "uprobe")
     return failure(fmt::format("'{}' is no hook of pairs; known are uprobe_multi, uprobe", hook));
@@ -106,7 +108,12 @@ Result<std::unique_ptr<PairProbe>> PairProbe::open(PairOptions options)
     return tl::make_unexpected(loaded.error());
   if (auto listening = probe->listen(); !listening)
     return tl::make_unexpected(listening.error());
-  probe->look_for_programs();
+  const MonoTime end = identify::monotonic_now() + kPatience;
+  do {
+    probe->left_some_ = false;
+    probe->look_for_programs();
+    probe->settle(end - identify::monotonic_now());
+  } while (probe->left_some_ && identify::monotonic_now() < end);
   return probe;
 }
 
@@ -140,7 +147,7 @@ Result<void> PairProbe::load()
   skeleton_->bss->hits_per_second_limit = options_.hits_per_second;
   for (std::size_t i = 0; i < pairs_.size(); i++)
     skeleton_->bss->pairs[i].ignore_repeats = pairs_[i].spec.ignore_repeats;
-  operations_ = std::make_unique<PairOperations>(*skeleton_, proc_is_the_hosts_);
+  operations_ = std::make_unique<PairOperations>(*skeleton_, *reader_, proc_is_the_hosts_);
   return {};
 }
 
@@ -184,6 +191,7 @@ std::vector<int> PairProbe::event_fds() const
   std::vector<int> fds = {ring_buffer__epoll_fd(stops_.get())};
   if (maps_)
     fds.push_back(maps_->fd());
+  fds.push_back(reader_->fd());
   return fds;
 }
 
@@ -253,10 +261,12 @@ void PairProbe::look_for_programs()
     if (!is_met)
       say(pair.spec, pair.spec.line, fmt::format("no process runs '{}' (yet)", pair.spec.binary));
   }
+  reader_->take();
 }
 
 void PairProbe::look_at_events()
 {
+  reader_->take();
   ring_buffer__consume(stops_.get());
   for (const laggard_pair_stop& stop : std::exchange(too_often_, {}))
     spare(stop);
@@ -264,6 +274,7 @@ void PairProbe::look_at_events()
     maps_->take();
   for (const std::uint32_t tgid : std::exchange(mapped_something_, {}))
     each_program_of(tgid, wants_libraries(), [this](const ProgramFile& file) { consider(file); });
+  reader_->take();
 }
 
 // Each file is opened and read once, whatever asks for it. What fails because its process has just gone is tried again.
@@ -274,45 +285,55 @@ void PairProbe::consider(const ProgramFile& file)
   seen->second.look = looks_;
   if (std::ranges::none_of(pairs_, wants))
     return;
-  if (is_new) {
-    const OpenProgram program = open_program(file);
-    if (!program.fd) {
-      seen_.erase(seen);
-      return;
-    }
-    seen->second.id = program.id;
-    attach_new(file, program);
+  if (is_new && !read_new(file)) {
+    seen_.erase(seen);
+    return;
   }
   for (Pair& pair : pairs_)
     if (pair.by_process && wants(pair))
       attach_to_process(pair, seen->second.id, file);
 }
 
-void PairProbe::attach_new(const ProgramFile& file, const OpenProgram& program)
+// False: not now.
+bool PairProbe::read_new(const ProgramFile& file)
 {
-  std::unique_ptr<identify::FunctionTable> table;  // opened by the first pair that needs it
-  std::string trouble;
+  left_some_ |= reader_->is_full();
+  const auto program = std::make_shared<const OpenProgram>(reader_->is_full() ? OpenProgram{} : open_program(file));
+  if (!program->fd)
+    return false;
+  seen_[{file.id, file.name, file.is_library}].id = program->id;
+  std::vector<WantedFunctions> wanted;
+  for (const Pair& pair : pairs_) {
+    if (pair.stopped || !is_wanted(pair.spec.binary, file))
+      continue;
+    WantedFunctions& one = wanted.emplace_back();
+    one.is_meant = !pair.is_anybodys();
+    for (const auto* probes : {&pair.spec.begins, &pair.spec.ends, &pair.spec.abandons})
+      for (const ProbeSpec& probe : *probes)
+        (probes == &pair.spec.begins ? one.begins : one.others).push_back(probe.function);
+  }
+  reader_->find_functions(program->fd.get(), wanted, [this, file, program](const Result<FileFunctions>& functions) {
+    attach_new(file, *program, functions);
+  });
+  return true;
+}
+
+void PairProbe::attach_new(const ProgramFile& file, const OpenProgram& program, const Result<FileFunctions>& functions)
+{
   for (std::size_t i = 0; i < pairs_.size(); i++) {
     Pair& pair = pairs_[i];
     if (pair.stopped || !is_wanted(pair.spec.binary, file) || pair.files.contains(program.id))
       continue;
     // An absolute path is one file, which may be wrong. Behind a pattern another file may be right.
     const bool is_one_file = pair.spec.binary.find('*') == std::string::npos;
-    const bool with_table = needs_table(pair.spec);
-    if (with_table && !table && trouble.empty()) {
-      auto opened = identify::FunctionTable::open(program.path());
-      if (opened)
-        table = std::make_unique<identify::FunctionTable>(std::move(*opened));
-      else
-        trouble = opened.error().message();
-    }
-    if (with_table && !table) {
+    const std::string trouble = !functions ? functions.error().message() : needs_table(pair.spec) ? functions->trouble : "";
+    if (!trouble.empty()) {
       pair.refused |= is_one_file;
       if (!pair.is_anybodys())
         say(pair.spec, pair.spec.line, fmt::format("'{}' {}", file.name, trouble));
       continue;
     }
-    auto attached = attach(i, file.name, program, table.get(), pair.by_process ? file.tgid : 0);
+    auto attached = attach(i, file.name, program, *functions, pair.by_process ? file.tgid : 0);
     if (attached && *attached)
       pair.files.emplace(program.id, std::move(**attached));
     else
@@ -366,14 +387,14 @@ Result<std::uint64_t> PairProbe::cookie_of(std::size_t number, const ProbeSpec& 
 
 // False: the file has no such function, or it cannot be probed as asked, which was said.
 Result<bool> PairProbe::find(Attached& to, std::size_t number, std::uint32_t role, const ProbeSpec& probe, const std::string& name,
-                             const identify::FunctionTable* table)
+                             const FileFunctions& functions)
 {
   const bool usdt = is_usdt(probe);
-  const auto functions = usdt ? std::vector<identify::Function>{} : table->find(probe.function);
-  if (!usdt && functions.empty())
+  const auto found = functions.offsets.find(probe.function);
+  if (usdt ? !functions.usdts.contains(probe.function) : found == functions.offsets.end() || found->second.empty())
     return false;
   const PairSpec& spec = pairs_[number].spec;
-  const CallingConvention convention = usdt ? CallingConvention::SystemV : table->calling_convention();
+  const CallingConvention convention = usdt ? CallingConvention::SystemV : functions.convention;
   const bool at_return = probe.failed || probe.begins_at_return();
   if (at_return && convention == CallingConvention::Go) {
     say(spec, probe.line, fmt::format("'{}' is a Go program, whose stacks move: what its functions return cannot be asked for", name));
@@ -388,15 +409,16 @@ Result<bool> PairProbe::find(Attached& to, std::size_t number, std::uint32_t rol
     const std::string full = probe.function.substr(kUsdt.size());
     const auto colon = full.find(':');
     to.usdts.push_back({full.substr(0, colon), full.substr(colon + 1), *cookie});
+  } else {
+    for (const std::uint64_t offset : found->second)
+      to.functions.push_back({offset, *cookie, at_return});
   }
-  for (const identify::Function& function : functions)
-    to.functions.push_back({function.file_offset, *cookie, at_return});
   return true;
 }
 
 // Nothing: the file lacks a function, which was said if anybody should know.
 Result<std::optional<PairProbe::Attached>> PairProbe::attach(std::size_t number, const std::string& name, const OpenProgram& program,
-                                                             const identify::FunctionTable* table, std::uint32_t tgid)
+                                                             const FileFunctions& functions, std::uint32_t tgid)
 {
   const Pair& pair = pairs_[number];
   const PairSpec& spec = pair.spec;
@@ -409,11 +431,12 @@ Result<std::optional<PairProbe::Attached>> PairProbe::attach(std::size_t number,
   PairLinks links{*skeleton_, multi_};
   bool begins = false;
   const bool is_meant = !pair.is_anybodys() || std::ranges::any_of(spec.begins, [&](const ProbeSpec& probe) {
-    return !is_usdt(probe) && !table->find(probe.function).empty();
+    const auto found = functions.offsets.find(probe.function);
+    return found != functions.offsets.end() && !found->second.empty();
   });
   for (const auto& [role, probes] : roles) {
     for (const ProbeSpec& probe : probes) {
-      auto found = find(attached, number, role, probe, name, table);
+      auto found = find(attached, number, role, probe, name, functions);
       if (!found)
         return std::optional<Attached>{};
       if (*found && is_usdt(probe)) {
@@ -429,9 +452,10 @@ Result<std::optional<PairProbe::Attached>> PairProbe::attach(std::size_t number,
       }
       // Half a pair would accuse every program that has it. Of several begins one is enough.
       if (is_meant) {
-        const auto similar = is_usdt(probe) ? std::vector<std::string>{} : table->similar(probe.function);
+        const auto similar = functions.similar_to.find(probe.function);
+        const bool has_similar = similar != functions.similar_to.end() && !similar->second.empty();
         say(spec, probe.line, fmt::format("'{}' has no {} '{}'{}", name, is_usdt(probe) ? "USDT probe" : "function", probe.function,
-                                          similar.empty() ? "" : fmt::format("; similar: {}", fmt::join(similar, ", "))));
+                                          has_similar ? fmt::format("; similar: {}", fmt::join(similar->second, ", ")) : ""));
       }
       if (role != LAGGARD_PROBE_BEGIN)
         return std::optional<Attached>{};
@@ -519,6 +543,9 @@ void PairProbe::collect(MonoTime now, std::uint32_t epoch, const PairOperations:
   for (const Pair& pair : pairs_)
     specs.push_back(pair.stopped ? nullptr : &pair.spec);
   operations_->collect(now, epoch, specs, is_alive, into);
+  reader_->take();
+  if (std::string why = operations_->take_trouble(); !why.empty() && said_.insert("unnamed").second)
+    messages_.push_back(std::move(why));
   if (operations_->uncounted() > 0 && said_.insert("uncounted").second)
     messages_.push_back("--pairs: more processes, or more connections at a time, than there is room for: some are not counted");
 }

@@ -16,6 +16,7 @@
 #include "base/result.h"
 #include "identify/functions.h"
 #include "pairs.skel.h"
+#include "source/live/elf_reader.h"
 #include "source/live/map_watch.h"
 #include "source/live/pair_links.h"
 #include "source/live/pair_operations.h"
@@ -34,8 +35,9 @@ struct PairOptions {
 
 class PairProbe {
  public:
-  // Errors: the kernel refuses, with the reason. A pair that fits no program is a message, not an error.
-  static Result<std::unique_ptr<PairProbe>> open(PairOptions options);
+  // Waits for the functions of what runs by now, 20 s at most. Errors: the kernel refuses, with the reason. A pair that fits no
+  // program is a message, not an error.
+  static Result<std::unique_ptr<PairProbe>> open(PairOptions options, std::unique_ptr<ElfReader> reader);
   ~PairProbe();
   PairProbe(const PairProbe&) = delete;
   PairProbe& operator=(const PairProbe&) = delete;
@@ -43,18 +45,18 @@ class PairProbe {
   // "uprobe_multi", or "uprobe": a perf event for each function, which takes CAP_SYS_ADMIN (measured on 6.1 and 6.18).
   std::string_view hook() const { return multi_ ? "uprobe_multi" : "uprobe"; }
 
-  // Attaches to what processes run by now and did not before; lets go of files that nobody runs any more.
+  // Finds what processes run by now and did not before; lets go of files that nobody runs any more. A file is attached to in
+  // look_at_events(), once its functions are known.
   void look_for_programs();
   // The same at once for what processes have mapped since; and lets go of processes that hit a pair too often.
   void look_at_events();
+  // Until the functions of every file, and every name that was asked for, are known, but not for longer.
+  void settle(Duration at_most) { reader_->settle(at_most); }
   // Readable when look_at_events() has work.
   std::vector<int> event_fds() const;
 
   // One PAIR record for each process and pair. What is known of processes that are gone is forgotten.
   void collect(MonoTime now, std::uint32_t epoch, const PairOperations::IsAlive& is_alive, RawTick& into);
-  // Of the latest collect(): see PairOperations.
-  Duration naming_cpu() const { return operations_->naming_cpu(); }
-
   // What a person should know, once each: sentences that begin with file and line of the pair.
   std::vector<std::string> take_messages() { return std::exchange(messages_, {}); }
   // Pairs that are attached somewhere, or could still be.
@@ -88,18 +90,19 @@ class PairProbe {
     std::uint64_t look = 0;  // the latest that saw it
   };
 
-  explicit PairProbe(PairOptions options);
+  PairProbe(PairOptions options, std::unique_ptr<ElfReader> reader);
   Result<void> load();
   Result<void> listen();
   bool wants_libraries() const;
   Libraries libraries() const;
   void consider(const ProgramFile& file);
-  void attach_new(const ProgramFile& file, const OpenProgram& program);
+  bool read_new(const ProgramFile& file);
+  void attach_new(const ProgramFile& file, const OpenProgram& program, const Result<FileFunctions>& functions);
   void attach_to_process(Pair& pair, const FileId& id, const ProgramFile& file);
   Result<std::optional<Attached>> attach(std::size_t number, const std::string& name, const OpenProgram& program,
-                                         const identify::FunctionTable* table, std::uint32_t tgid);
+                                         const FileFunctions& functions, std::uint32_t tgid);
   Result<bool> find(Attached& to, std::size_t number, std::uint32_t role, const ProbeSpec& probe, const std::string& name,
-                    const identify::FunctionTable* table);
+                    const FileFunctions& functions);
   Result<void> link(Attached& to, const std::string& path, std::uint32_t tgid);
   Result<std::uint64_t> cookie_of(std::size_t number, const ProbeSpec& probe, std::uint32_t role, identify::CallingConvention convention);
   void spare(const laggard_pair_stop& stop);
@@ -107,6 +110,7 @@ class PairProbe {
   void say(const PairSpec& spec, std::uint32_t line, const std::string& what);
 
   PairOptions options_;
+  std::unique_ptr<ElfReader> reader_;
   std::unique_ptr<pairs_bpf, DestroySkeleton> skeleton_;
   std::unique_ptr<ring_buffer, FreeRing> stops_;
   std::unique_ptr<MapWatch> maps_;  // null: the kernel refuses
@@ -114,6 +118,7 @@ class PairProbe {
   bool multi_ = false;
   bool proc_is_the_hosts_ = true;
   bool sees_others_ = true;
+  bool left_some_ = false;  // files of the latest look, for another one: too many were read
   std::vector<Pair> pairs_;
   std::map<std::tuple<FileId, std::string, bool>, Seen> seen_;  // by what stat() says, the name, and whether it is a library
   std::uint64_t looks_ = 0;
