@@ -39,7 +39,11 @@ constexpr int kReaderCalls[] = {
     __NR_read,       __NR_pread64,      __NR_write,        __NR_pwrite64,       __NR_lseek,        __NR_sendfile, __NR_close,
     __NR_fstat,      __NR_newfstatat,   __NR_recvmsg,      __NR_sendmsg,        __NR_memfd_create, __NR_brk,      __NR_munmap,
     __NR_mremap,     __NR_madvise,      __NR_futex,        __NR_getrandom,      __NR_getpid,       __NR_gettid,   __NR_clock_gettime,
-    __NR_exit_group, __NR_rt_sigreturn, __NR_rt_sigaction, __NR_rt_sigprocmask, __NR_sigaltstack,  __NR_sched_yield};
+    __NR_exit_group, __NR_rt_sigreturn, __NR_rt_sigaction, __NR_rt_sigprocmask, __NR_sigaltstack,  __NR_sched_yield,
+#if defined(__SANITIZE_ADDRESS__)
+    __NR_pipe2  // UBSan asks by a pipe whether memory can be read
+#endif
+};
 constexpr int kStarterCalls[] = {__NR_clone,     __NR_wait4,           __NR_kill, __NR_pidfd_open, __NR_ppoll, __NR_prctl,
                                  __NR_prlimit64, __NR_set_robust_list, __NR_rseq, __NR_getppid,
 #if defined(__NR_poll)
