@@ -82,7 +82,9 @@ int BPF_PROG(state_set, struct sock *sk, int oldstate, int newstate)
     return 0;
   if (newstate == TCP_CLOSE)
     return on_end(sk);
-  struct laggard_sock_state *state = create_state(sk);
+  struct laggard_sock_state *state = bpf_sk_storage_get(&sockets, sk, NULL, 0);
+  if (!state)
+    state = create_state(sk);
   if (!state)
     return 0;
   if (oldstate == TCP_LISTEN && newstate != TCP_LISTEN && !has_room_for_child(sk))

@@ -221,12 +221,10 @@ static __always_inline void fold_read_bytes(struct laggard_sock_state *state)
     add_to_totals(tgid, total - folded, SOCKETS_TRIED);
 }
 
-// Of a socket that may have none yet. The kernel gives none to one whose last reference is gone: nothing is lost with that.
+// Of a socket that has none yet. The kernel gives none to one whose last reference is gone: nothing is lost with that.
 static __always_inline struct laggard_sock_state *create_state(struct sock *sk)
 {
-  struct laggard_sock_state *state = bpf_sk_storage_get(&sockets, sk, NULL, 0);
-  if (state)
-    return state;
+  struct laggard_sock_state *state = NULL;
   if (states_left > 0) {
     state = bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
     __sync_fetch_and_add(&states_left, -1);
