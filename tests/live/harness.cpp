@@ -353,17 +353,6 @@ std::optional<model::FullSample> Kernel::look(std::uint64_t cookie)
   return std::nullopt;
 }
 
-bool eventually(const std::function<bool()>& condition, double seconds)
-{
-  const Deadline deadline{seconds};
-  while (!condition()) {
-    if (deadline.left() <= 0)
-      return false;
-    ::poll(nullptr, 0, 50);
-  }
-  return true;
-}
-
 std::string content(const std::string& path)
 {
   std::ostringstream text;

@@ -15,14 +15,13 @@
 #include "base/fd.h"
 #include "model/tick.h"
 #include "source/live/live_source.h"
+#include "support/eventually.h"
 #include "support/temporary_root.h"
 
 namespace laggard::test {
 
 using Json = nlohmann::json;
 using Facts = std::map<std::string, std::string>;
-
-inline constexpr double kDeadlineSeconds = 60;
 
 double now_seconds();  // of the steady clock
 
@@ -122,9 +121,6 @@ class Kernel {
   model::Tick tick_;
   std::map<std::uint64_t, model::FullSample> shown_;
 };
-
-// Until `condition` holds or the one generous deadline is over; false then. Looks 20 times a second.
-bool eventually(const std::function<bool()>& condition, double seconds = kDeadlineSeconds);
 
 // ---- files that laggard writes ----
 

@@ -17,6 +17,7 @@
 #include <sstream>
 
 #include "source/live/confinement.h"
+#include "support/eventually.h"
 #include "symbols/harness.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -78,16 +79,7 @@ bool has_ended(pid_t pid)
   return state.empty() || state.front() == 'Z';  // nobody may wait for orphans here
 }
 
-bool eventually(const std::function<bool()>& condition)
-{
-  const auto end = std::chrono::steady_clock::now() + seconds(20);
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > end)
-      return false;
-    ::usleep(5'000);
-  }
-  return true;
-}
+constexpr double kWaitSeconds = 20;
 
 pid_t child_of(pid_t parent)
 {
@@ -255,7 +247,7 @@ TEST(ElfReader, HasNoCapabilityAndOneFilter)
   reader->find_functions(file.get(), {{{"nothing"}, {}}}, [&](const Result<FileFunctions>& found) { error = found ? "" : found.error().message(); });
   reader->take();
   pid_t process = 0;
-  ASSERT_TRUE(eventually([&] { return (process = child_of(reader->starter())) > 0 && status_of(process, "Seccomp_filters") == "2"; }));
+  ASSERT_TRUE(test::eventually([&] { return (process = child_of(reader->starter())) > 0 && status_of(process, "Seccomp_filters") == "2"; }, kWaitSeconds));
   for (const pid_t pid : {process, reader->starter()}) {
     for (const char* set : {"CapInh", "CapPrm", "CapEff", "CapAmb"})
       EXPECT_EQ(status_of(pid, set), "0000000000000000") << set;
@@ -320,7 +312,7 @@ TEST(ElfReader, EndsWithWhoStartedIt)
     reader->find_functions(file.get(), {{{"nothing"}, {}}}, [](const Result<FileFunctions>&) {});
     reader->take();
     pid_t pids[] = {reader->starter(), 0};
-    eventually([&] { return (pids[1] = child_of(pids[0])) > 0; });
+    test::eventually([&] { return (pids[1] = child_of(pids[0])) > 0; }, kWaitSeconds);
     if (::write(pipe[1], pids, sizeof pids) == sizeof pids)
       ::pause();
     ::_exit(1);
@@ -331,7 +323,7 @@ TEST(ElfReader, EndsWithWhoStartedIt)
   ::kill(laggard, SIGKILL);
   ::waitpid(laggard, nullptr, 0);
   for (const pid_t pid : pids)
-    EXPECT_TRUE(eventually([pid] { return has_ended(pid); }));
+    EXPECT_TRUE(test::eventually([pid] { return has_ended(pid); }, kWaitSeconds));
   ::close(pipe[0]);
   ::close(pipe[1]);
 }

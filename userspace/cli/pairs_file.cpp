@@ -35,7 +35,6 @@ constexpr std::array<std::string_view, 15> kKeys = {"name",    "binary",  "begin
 constexpr std::array<std::string_view, 2> kProbeKeys = {"function", "key"};
 constexpr std::size_t kMaxOnlyIf = 3;       // and that what is returned is not NULL
 constexpr std::size_t kMaxWhatBytes = 63, kMaxAdviceBytes = 191;  // LAGGARD_RECORD_PAIR
-constexpr std::string_view kUsdt = "usdt:";
 
 std::string quoted(std::string_view text) { return fmt::format("'{}'", output::visible(text)); }
 
@@ -211,8 +210,8 @@ std::string function_error(std::string_view function)
     return "the name of a function is empty";
   if (has_controls(function))
     return fmt::format("{} is no name of a function: it has a control character", quoted(function));
-  if (function.starts_with(kUsdt)) {
-    const std::string_view probe = function.substr(kUsdt.size());
+  if (function.starts_with(source::kUsdt)) {
+    const std::string_view probe = function.substr(source::kUsdt.size());
     const std::size_t colon = probe.find(':');
     if (colon == probe.npos || colon == 0 || colon + 1 == probe.size() || probe.find(':', colon + 1) != probe.npos)
       return fmt::format("{} is no USDT probe: it takes the form usdt:PROVIDER:NAME", quoted(function));
@@ -468,7 +467,7 @@ class PairReader {
     for (source::ProbeSpec& probe : pair_.begins) {
       probe.only_if = only_if;
       probe.failed = failed;
-      if ((failed || probe.begins_at_return()) && probe.function.starts_with(kUsdt))
+      if ((failed || probe.begins_at_return()) && probe.function.starts_with(source::kUsdt))
         fail(probe.line, fmt::format("{} is a USDT probe, which does not return", quoted(probe.function)));
     }
   }

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace laggard::source {
@@ -27,8 +28,10 @@ struct Condition {
   std::int64_t than = 0;
 };
 
+inline constexpr std::string_view kUsdt = "usdt:";  // "usdt:PROVIDER:NAME" is a USDT probe, and no function
+
 struct ProbeSpec {
-  std::string function;         // entry of this symbol, `*` matches anything; or "usdt:PROVIDER:NAME"
+  std::string function;         // entry of this symbol, `*` matches anything; or kUsdt with provider and name
   std::vector<KeySource> keys;  // one part or two, as in all probes of the pair
   std::uint32_t line = 0;       // of the file that asks for it
   // Of a begin. `only_if`: it begins when the function returns and all of these hold. `failed`: what began at the entry did not

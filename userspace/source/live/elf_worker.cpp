@@ -21,13 +21,13 @@
 #include "identify/functions.h"
 #include "identify/usdt.h"
 #include "source/live/confinement.h"
+#include "source/pair_spec.h"
 
 namespace laggard::source::live {
 namespace {
 
 constexpr std::size_t kMostNameBytes = 64 << 10;  // a C++ name that is demangled may have a million
 
-constexpr std::string_view kUsdt = "usdt:";
 bool is_usdt(std::string_view name) { return name.starts_with(kUsdt); }
 
 using identify::Mapping;

@@ -38,7 +38,6 @@ std::span<const __u32> argument_words(CallingConvention convention)
 #endif
 }
 
-constexpr std::string_view kUsdt = "usdt:";
 bool is_usdt(const ProbeSpec& probe) { return probe.function.starts_with(kUsdt); }
 bool needs_table(const PairSpec& spec)
 {
