@@ -36,6 +36,7 @@ class Scenario:
     description: str
     setup: Setup
     kind: str | None = None                            # None: nothing may be found
+    or_kind: str | None = None                         # as right, and which of the two it is depends on the machine
     also: frozenset[str] = frozenset()                 # kinds that other processes of it may show too, without a link
     beside: frozenset[str] = frozenset()               # kinds that the culprits may show too
     seconds: float = SILENT_SECONDS
@@ -86,7 +87,7 @@ def _add(setup: Setup, kind: str | None, **more: Any) -> Setup:
 
 
 def positive(kind: str, also: Iterable[str] = (), check: Check | None = None, recording: str | None = None,
-             beside: Iterable[str] = (), at_end: LateCheck | None = None,
+             beside: Iterable[str] = (), at_end: LateCheck | None = None, or_kind: str | None = None,
              seconds: float = WATCHED_SECONDS, within: float = FOUND_WITHIN_SECONDS, lane: str | None = None,
              each: bool = False) -> Callable[[Setup], Setup]:
     """The function returns the culprit: a program, or pids one of which must be named; with `each`, all of them.
@@ -95,7 +96,7 @@ def positive(kind: str, also: Iterable[str] = (), check: Check | None = None, re
     table, or raises Failed with a sentence. So does `at_end`, when nothing runs any more."""
     lane = lane or ("memory" if kind in ("user-space-buffering", "heap-growth") else "light")
     return lambda setup: _add(setup, kind, also=frozenset(also), beside=frozenset(beside), seconds=seconds, within=within,
-                              lane=lane, each=each, check=check, at_end=at_end, recording=recording)
+                              lane=lane, each=each, check=check, at_end=at_end, recording=recording, or_kind=or_kind)
 
 
 def negative(heavy: bool = False, seconds: float = SILENT_SECONDS, may: Iterable[str] = (),
@@ -182,7 +183,7 @@ def check_at_end(outcome: Outcome, observer: Observer) -> None:
 
 
 def is_expected(outcome: Outcome, finding: Finding) -> bool:
-    return finding.kind == outcome.scenario.kind and bool(finding.pids & outcome.culprits)
+    return finding.kind in (outcome.scenario.kind, outcome.scenario.or_kind) and bool(finding.pids & outcome.culprits)
 
 
 def expected_of(outcome: Outcome, findings: list[Finding]) -> list[Finding]:
