@@ -151,8 +151,7 @@ static __always_inline bool show(struct seq_file *seq, struct sock *sk, struct l
   state->flags |= LAGGARD_F_ANNOUNCED;
   __u64 sum = looks_once ? 1 : sum_of(sk, state);
   __u64 cookie = cookie_of(sk, state);
-  // Shown by this very sweep: the kernel had no room for it, threw it away, and asks again.
-  bool is_known = !looks_once && state->shown_sum == sum && state->shown_epoch != epoch && (epoch + (__u32)cookie) % SHOWN_AGAIN;
+  bool is_known = !looks_once && state->shown_sum == sum && (sweep_number + (__u32)cookie) % SHOWN_AGAIN;
   if (is_known && !emit_everything) {
     scratch->still.header.kind = LAGGARD_RECORD_STILL;
     scratch->still.header.size = sizeof(scratch->still);
@@ -167,7 +166,6 @@ static __always_inline bool show(struct seq_file *seq, struct sock *sk, struct l
     return false;
   state->announced_drops = scratch->socket.drops;
   state->shown_sum = sum;
-  state->shown_epoch = epoch;
   if (state->epoch != epoch)
     state->told_epoch = state->epoch;
   return true;
@@ -186,8 +184,7 @@ int sweep(struct bpf_iter__bpf_sk_storage_map *ctx)
 // The oldest ones: the queue's head is what is accepted next. All of them at once must fit into the iterator's buffer.
 #define CHILDREN_SHOWN 16
 
-// A listener that did not fit is asked for again and what was said of it is thrown away, its children too: their marks are for
-// those who may meet them after it.
+// The marks are for those who may meet them after their listener.
 static __noinline bool show_child(struct seq_file *seq, struct sock *child)
 {
   if (!seq || !child || !is_unaccepted(child))
@@ -201,8 +198,47 @@ static __noinline bool show_child(struct seq_file *seq, struct sock *child)
   }
   if (!show(seq, child, state))
     return false;
-  state->swept_epoch = epoch;
+  state->swept_in = sweep_number;
   return true;
+}
+
+static __noinline int forget_child(struct sock *child)
+{
+  struct laggard_sock_state *state = child ? bpf_sk_storage_get(&sockets, child, NULL, 0) : NULL;
+  if (state)
+    state->shown_sum = 0;
+  return 0;
+}
+
+static __always_inline struct request_sock *oldest_waiting(struct sock *sk)
+{
+  struct tcp_sock *tp = sk->__sk_common.skc_state == TCP_LISTEN ? bpf_skc_to_tcp_sock(sk) : NULL;
+  return tp ? tp->inet_conn.icsk_accept_queue.rskq_accept_head : NULL;
+}
+
+static __always_inline bool show_with_children(struct seq_file *seq, struct sock *sk, struct laggard_sock_state *state)
+{
+  bool all = show(seq, sk, state);
+  struct request_sock *request = oldest_waiting(sk);
+  for (int i = 0; i < CHILDREN_SHOWN && request; i++) {
+    all = show_child(seq, request->sk) && all;
+    request = request->dl_next;
+  }
+  if (sk->__sk_common.skc_state == TCP_LISTEN && sk->sk_protocol == IPPROTO_MPTCP)
+    mptcp_waits |= BPF_CORE_READ((const struct mptcp_sock *)sk, first, sk_ack_backlog);
+  return all;
+}
+
+// What was said of a file that did not fit as a whole is thrown away: it is asked for again, by the next read of this sweep or,
+// before that, by another sweep. Nobody knows it.
+static __always_inline void forget_shown(struct sock *sk, struct laggard_sock_state *state)
+{
+  state->shown_sum = 0;
+  struct request_sock *request = oldest_waiting(sk);
+  for (int i = 0; i < CHILDREN_SHOWN && request; i++) {
+    forget_child(request->sk);
+    request = request->dl_next;
+  }
 }
 
 // For kernels that refuse an iterator over socket storage (seen on a 6.18 with lockdown): every socket has a file, but for
@@ -219,24 +255,22 @@ int sweep_files(struct bpf_iter__task_file *ctx)
   struct sock *sk = sock ? sock->sk : NULL;
   if (!sk || !is_tracked(sk))
     return 0;
-  struct laggard_sock_state *state = state_of_file(sk);
-  struct seq_file *seq = ctx->meta->seq;
-  // Who holds it comes with the same walk.
-  if (!state || !show_holder(seq, task, ctx->fd, sk, state) || state->swept_epoch == epoch)
+  struct laggard_sock_state *state = state_of_file(sk, task);
+  if (!state)
     return 0;
-  bool all = show(seq, sk, state);
-  if (sk->__sk_common.skc_state == TCP_LISTEN) {
-    struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-    struct request_sock *request = tp ? tp->inet_conn.icsk_accept_queue.rskq_accept_head : NULL;
-    for (int i = 0; i < CHILDREN_SHOWN && request; i++) {
-      all = show_child(seq, request->sk) && all;
-      request = request->dl_next;
-    }
-    if (sk->sk_protocol == IPPROTO_MPTCP)
-      mptcp_waits |= BPF_CORE_READ((const struct mptcp_sock *)sk, first, sk_ack_backlog);
+  struct seq_file *seq = ctx->meta->seq;
+  bool all = state->swept_in == sweep_number || show_with_children(seq, sk, state);
+  // Who holds it comes with the same walk: of those that user space knows, and of one of each process, which then uses sockets.
+  if (emit_holders && (emit_everything || looks_once || (state->flags & LAGGARD_F_ANNOUNCED) || holder_shown != (__u32)task->tgid)) {
+    if (show_holder(seq, task, ctx->fd, sk, state))
+      holder_shown = task->tgid;
+    else
+      all = false;
   }
   if (all)
-    state->swept_epoch = epoch;
+    state->swept_in = sweep_number;
+  else
+    forget_shown(sk, state);
   return 0;
 }
 
@@ -249,7 +283,7 @@ int sweep_waiting(struct bpf_iter__tcp *ctx)
   if (!tp)
     return 0;
   struct laggard_sock_state *state = bpf_sk_storage_get(&sockets, (struct sock *)tp, NULL, 0);
-  if (!state || state->swept_epoch != epoch)
+  if (!state || state->swept_in != sweep_number)
     show_child(ctx->meta->seq, (struct sock *)tp);
   return 0;
 }

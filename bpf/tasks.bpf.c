@@ -16,7 +16,7 @@ int holders(struct bpf_iter__task_file *ctx)
   struct sock *sk = sock->sk;
   if (!sk || !is_tracked(sk))
     return 0;
-  struct laggard_sock_state *state = state_of_file(sk);
+  struct laggard_sock_state *state = state_of_file(sk, task);
   if (!state)
     return 0;
   show_holder(ctx->meta->seq, task, ctx->fd, sk, state);

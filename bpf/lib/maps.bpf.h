@@ -58,14 +58,19 @@ volatile __u32 epoch __weak = 0;
 // enum laggard_lost_kind; racy increments are atomic.
 __u64 lost[LAGGARD_LOST_COUNT] __weak = {};
 __u64 visited __weak = 0;
-// What the next walks shall do; user space writes it before it opens the iterator.
+// What the next walks shall do; user space writes it before it reads from their iterator.
 __u32 emit_everything __weak = 0;
 __u32 emit_pooled __weak = 0;
-// A sweep shows no more sockets than this for the first time: the others come with the next one.
+__u32 emit_holders __weak = 0;
+// The number of the sweep that is read from; user space writes it. Two may be under way at a time. 0 is none.
+volatile __u32 sweep_number __weak = 0;
+// A read of a sweep shows no more sockets than this for the first time: the others come with the next sweep.
 volatile __u64 new_at_most __weak = 0;
 __u64 new_shown __weak = 0;
 // A walk over files has met an MPTCP listener whose accept queue is not empty: it cannot go on from there.
 __u32 mptcp_waits __weak = 0;
+// Whose first socket that walk has shown last.
+__u32 holder_shown __weak = 0;
 __u64 mptcp_ids __weak = 0;
 
 // 1e9 / CONFIG_HZ, from clock_getres(CLOCK_MONOTONIC_COARSE).

@@ -236,35 +236,35 @@ static __always_inline struct laggard_sock_state *create_state(struct sock *sk)
   return state;
 }
 
-// Of a socket that a walk over files met.
-static __always_inline struct laggard_sock_state *state_of_file(struct sock *sk)
-{
-  struct laggard_sock_state *state = bpf_sk_storage_get(&sockets, sk, NULL, 0);
-  if (state)
-    return state;
-  state = create_state(sk);
-  if (!state)
-    return NULL;
-  // The seeding walk is the one of epoch 1. What turns up later is a UDP socket that passed no hook yet.
-  if (epoch == 1)
-    state->flags = LAGGARD_F_SEEDED;
-  else if (sk->sk_protocol == IPPROTO_UDP)
-    state->opened_jiffies = bpf_jiffies64();
-  return state;
-}
-
 static __always_inline void set_owner(struct laggard_sock_state *state, struct task_struct *task)
 {
   state->owner_start_ns = task->group_leader->start_boottime;
   state->owner_tgid = task->tgid;
 }
 
-// False: there was no room for it.
-static __always_inline bool show_holder(struct seq_file *seq, struct task_struct *task, __u32 fd, struct sock *sk,
-                                        struct laggard_sock_state *state)
+// Of a socket that a walk over files met at `task`.
+static __always_inline struct laggard_sock_state *state_of_file(struct sock *sk, struct task_struct *task)
 {
+  struct laggard_sock_state *state = bpf_sk_storage_get(&sockets, sk, NULL, 0);
+  if (!state) {
+    state = create_state(sk);
+    if (!state)
+      return NULL;
+    // The seeding walk is the one of epoch 1. What turns up later is a UDP socket that passed no hook yet.
+    if (epoch == 1)
+      state->flags = LAGGARD_F_SEEDED;
+    else if (sk->sk_protocol == IPPROTO_UDP)
+      state->opened_jiffies = bpf_jiffies64();
+  }
   if (!state->owner_tgid)
     set_owner(state, task);
+  return state;
+}
+
+// False: there was no room for it.
+static __always_inline bool show_holder(struct seq_file *seq, struct task_struct *task, __u32 fd, struct sock *sk,
+                                        const struct laggard_sock_state *state)
+{
   struct laggard_holder_record record = {
     .header = {.kind = LAGGARD_RECORD_HOLDER, .size = sizeof(record), .epoch = epoch},
     .cookie = cookie_of(sk, state),

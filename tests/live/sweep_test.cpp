@@ -12,6 +12,8 @@
 #include <thread>
 
 #include "live/harness.h"
+#include "source/records.h"
+#include "source/live/sweep.h"
 
 namespace laggard::test {
 namespace {
@@ -275,6 +277,65 @@ TEST(SweepRungs, agree)
   const auto of_storage = facts(storage), of_files = facts(files);
   EXPECT_EQ(of_storage, of_files);
   EXPECT_EQ(of_storage.size(), 7U + 3 + 3 + 3);  // those that wait, and the listeners of what was accepted
+}
+
+// Where one look is too dear for one tick: by the page, each slice once more later, and nobody is missed or shown too often.
+TEST(Slices, show_each_socket_once_in_a_sweep_and_once_again)
+{
+  LAGGARD_NEEDS_BPF();
+  std::vector<std::unique_ptr<Workload>> programs;
+  for (int i = 0; i < 13; i++)
+    programs.push_back(std::make_unique<Workload>(std::vector<std::string>{"accept-backlog", "--count", "13"}));
+  auto loaded = source::live::load_best({{"sweep", kFiles}});
+  ASSERT_TRUE(loaded) << loaded.error().message();
+  loaded->skeleton->bss->states_left = 1'000'000;
+  source::RawTick seeded;
+  ASSERT_TRUE(source::live::walk(loaded->skeleton->links.holders, seeded));
+
+  std::set<std::string> ports;
+  for (const auto& program : programs)
+    ports.insert(program->text("local"));
+  std::set<std::uint64_t> ours;
+  std::map<std::uint64_t, int> first, again;
+  source::live::Sweep sweep{loaded->skeleton, Duration{}};
+  int steps = 0;
+  source::live::Sweep::Step latest;
+  const auto step = [&] {
+    laggard_tick_record head{};
+    head.header = {LAGGARD_RECORD_TICK, sizeof head, ++loaded->skeleton->bss->epoch};
+    source::RawTick raw;
+    source::append(raw, head);
+    const auto stepped = sweep.go_on(MonoTime{std::chrono::seconds(1000 + steps++)}, {.at_most = Duration{}, .new_at_most = 1'000'000}, raw);
+    ASSERT_TRUE(stepped) << stepped.error().message();
+    const auto tick = source::decode(raw);
+    ASSERT_TRUE(tick);
+    latest = *stepped;
+    EXPECT_TRUE(!latest.looked_again || tick->holders.empty()) << "who holds them need not be asked twice";
+    std::map<std::uint64_t, int>& shown = latest.looked_again ? again : first;
+    for (const model::SocketSample& sample : samples_of(*tick, [&](const auto& one) { return ports.contains(to_string(one.tuple.local)); })) {
+      ours.insert(sample.cookie);
+      shown[sample.cookie]++;
+    }
+    for (const model::StillSample& sample : tick->still)
+      if (ours.contains(sample.cookie))
+        shown[sample.cookie]++;
+  };
+  while (!latest.ended && steps < 1000)
+    ASSERT_NO_FATAL_FAILURE(step());
+  EXPECT_GT(steps, 2);
+  EXPECT_EQ(latest.began, MonoTime{std::chrono::seconds(1000)});
+  ASSERT_NO_FATAL_FAILURE(step());
+  EXPECT_TRUE(latest.looked_again) << "at the last slice";
+  EXPECT_EQ(ours.size(), programs.size() * 14);
+  for (const std::uint64_t cookie : ours) {
+    EXPECT_EQ(first[cookie], 1) << cookie;
+    EXPECT_EQ(again[cookie], 1) << cookie;
+  }
+  // Now that all are known they fit into one page, and the next one is empty.
+  const int before = steps;
+  for (latest = {}; !latest.ended;)
+    ASSERT_NO_FATAL_FAILURE(step());
+  EXPECT_LE(steps - before, 3);
 }
 
 }  // namespace

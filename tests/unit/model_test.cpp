@@ -82,6 +82,78 @@ TEST(Model, ForgetsWhatACompleteSweepDoesNotShowAndNothingElse)
   EXPECT_FALSE(model.was_destroyed(2));
 }
 
+// One that takes many ticks: each brings what it has come to.
+TEST(Model, ForgetsWhatASweepOfManyTicksHasNotShownInAnyOfThem)
+{
+  Model model{{}};
+  model.apply(tick(0s, {socket(1, 0s), socket(2, 0s), socket(3, 0s)}));
+  model.apply(tick(1s, {socket(1, 1s)}, false));
+  model.apply(tick(2s, {}, false));
+  Tick last = tick(3s, {socket(2, 3s)});
+  last.swept_from = at(500ms);
+  model.apply(last);
+  EXPECT_NE(model.find(1), nullptr);
+  EXPECT_NE(model.find(2), nullptr);
+  EXPECT_EQ(model.find(3), nullptr);
+  last = tick(6s, {socket(2, 6s)});
+  last.swept_from = at(4s);
+  model.apply(last);
+  EXPECT_EQ(model.find(1), nullptr) << "the sweep before does not count";
+}
+
+TEST(Model, HoldersComeInTheTicksOfASweep)
+{
+  const Holder one{1, {21, 1}, 7}, other{1, {31, 2}, 7}, elsewhere{2, {41, 3}, 7};
+  Model model{{}};
+  model.apply(tick(0s, {socket(1, 0s), socket(2, 0s), socket(3, 0s)}));
+  const auto walk = [&](Duration when, std::vector<Holder> holders, bool ended) {
+    Tick part = tick(when, {}, false);
+    part.holders = std::move(holders);
+    part.walked_holders = ended;
+    model.apply(part);
+  };
+  walk(1s, {one}, false);
+  EXPECT_THAT(model.find(1)->holders(), ElementsAre(ProcessId{21, 1})) << "as far as is known";
+  EXPECT_FALSE(known(model.find(2)->holders_checked()));
+  walk(2s, {elsewhere, other}, false);
+  EXPECT_THAT(model.find(1)->holders(), ElementsAre(ProcessId{21, 1}, ProcessId{31, 2}));
+  walk(3s, {}, true);
+  EXPECT_THAT(model.find(1)->holders(), ElementsAre(ProcessId{21, 1}, ProcessId{31, 2}));
+  EXPECT_THAT(model.find(2)->holders(), ElementsAre(ProcessId{41, 3}));
+  EXPECT_TRUE(model.find(3)->holders().empty());
+  EXPECT_TRUE(known(model.find(3)->holders_checked())) << "nobody holds it";
+  walk(4s, {other}, false);
+  EXPECT_THAT(model.find(1)->holders(), ElementsAre(ProcessId{31, 2})) << "of the walk that goes on";
+  walk(5s, {}, true);
+  EXPECT_THAT(model.find(1)->holders(), ElementsAre(ProcessId{31, 2}));
+  EXPECT_TRUE(model.find(2)->holders().empty());
+}
+
+TEST(Model, IdleConnectionsComeInTheTicksOfASweep)
+{
+  const auto pooled = [](std::uint64_t cookie) {
+    PooledSample sample;
+    sample.cookie = cookie;
+    sample.connected = true;
+    sample.idle_since = at(0s);
+    return sample;
+  };
+  Model model{{}};
+  Tick part = tick(1s, {}, false);
+  part.pooled = {pooled(1)};
+  model.apply(part);
+  EXPECT_EQ(model.pools().find(1), nullptr) << "who else is there is not known";
+  Tick last = tick(2s);
+  last.pooled = {pooled(2)};
+  last.looked_at_pools = true;
+  model.apply(last);
+  EXPECT_NE(model.pools().find(1), nullptr);
+  EXPECT_NE(model.pools().find(2), nullptr);
+  last.time = at(3s);
+  model.apply(last);
+  EXPECT_EQ(model.pools().find(1), nullptr);
+}
+
 TEST(Model, AUdpSocketThatLosesStaysForAWhileAndIsDrainedWhereASweepDoesNotShowIt)
 {
   for (const std::uint64_t drops : {0U, 7U}) {

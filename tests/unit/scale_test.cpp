@@ -277,6 +277,41 @@ TEST(Still, AWindowThatHoldsBackGoesOnHoldingBack)
   EXPECT_EQ(connection.latest().rwnd_limited, 10s);
 }
 
+// A sweep of a minute, in slices that are looked at again after 11 s: what was looked at twice is a finding, and the rest is not
+// accused by the time that passes.
+TEST(Slices, OnlyWhatWasLookedAtTwiceIsCounted)
+{
+  Host host;
+  SceneProcess& crawler = host.worker(17);
+  std::vector<std::uint64_t> cookies;
+  for (int i = 0; i < 60; i++)
+    cookies.push_back(host.stuck(crawler).sample.cookie);
+  host.scene.alter = [&](model::Tick& tick) {
+    const auto second = static_cast<std::size_t>(host.scene.elapsed_seconds());
+    const auto is_of = [&](const model::FullSample& sample, std::size_t slice) {
+      const std::size_t first = slice * 12;  // of five
+      return slice < 5 && sample.cookie >= cookies[first] && sample.cookie <= cookies[first + 11];
+    };
+    const std::size_t shown = second % 12 == 1 ? second / 12 : 99, again = second % 12 == 0 ? second / 12 - 1 : 99;
+    std::erase_if(tick.sockets, [&](const model::FullSample& sample) { return !is_of(sample, shown) && !is_of(sample, again); });
+    tick.swept = shown == 4;
+    tick.swept_from = MonoTime{1000s};
+    tick.looked_again = again < 5;
+    tick.sweep_period = 60s;
+  };
+  host.scene.run(11s);
+  EXPECT_THAT(host.scene.findings(), SizeIs(0));
+  host.scene.run(3s);
+  ASSERT_THAT(host.scene.findings(), SizeIs(1)) << "after the second look at the first slice";
+  EXPECT_EQ(host.scene.findings()[0].count, 12U);
+  host.scene.run(12s);
+  EXPECT_EQ(host.scene.findings().back().count, 24U);
+  host.scene.run(90s);
+  EXPECT_THAT(host.scene.lines(Phase::Resolved), SizeIs(0));
+  host.scene.stop();
+  EXPECT_EQ(host.scene.findings().back().count, 60U);
+}
+
 // The first read of an epoch tells when what had waited was taken, however late the sweep tells of it.
 TEST(FirstRead, TellsHowLongSomethingWaited)
 {

@@ -68,7 +68,8 @@ Result<LiveSetup> open_live(const Options& options)
                                                 .pools_period = options.thresholds.idle / 6,
                                                 .pairs = std::move(pairs),
                                                 .command_lines = options.command_lines,
-                                                .interval = options.interval});
+                                                .interval = options.interval,
+                                                .ripens_after = std::max(options.thresholds.stall, options.thresholds.hold)});
   if (!source)
     return tl::make_unexpected(source.error());
   LiveSetup setup{std::move(*source), {}};

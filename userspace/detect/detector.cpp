@@ -82,6 +82,14 @@ Member find_member(const model::Model& model, const Verdict& verdict)
   return {model.find(verdict.cookie), nullptr};
 }
 
+// In the midst of a sweep: of a socket that it has not come to nothing is known after it was looked at last.
+MonoTime seen_until(const model::Model& model, const Verdict& verdict)
+{
+  const model::Connection* connection = model.last_tick_facts().swept ? nullptr : model.find(verdict.cookie);
+  const bool is_old = connection != nullptr && model.now() - connection->latest().time > model.interval() * 2;
+  return is_old ? connection->latest().time : model.now();
+}
+
 Duration grace_of(const model::Model& model) { return std::max(model.options().window, model.interval() * 2); }
 
 }  // namespace
@@ -134,17 +142,17 @@ std::vector<Verdict> Detector::collect(const model::Model& model)
   std::vector<Verdict> verdicts;
   verdicts.reserve(verdicts_before_ + verdicts_before_ / 8);
   std::vector<std::vector<const model::Connection*>> concerned(rules().size());
-  if (model.has_looked_at_all())
+  if (model.judges_sockets())
     for (const auto& [cookie, connection] : model.connections())
       for (std::size_t i = 0; i < concerned.size(); i++)
         if (rules()[i].concerns != nullptr && rules()[i].concerns(connection))
           concerned[i].push_back(&connection);
   for (std::size_t i = 0; i < concerned.size(); i++) {
     context.connections = concerned[i];
-    if (model.has_looked_at_all() || rules()[i].concerns == nullptr)
+    if (model.judges_sockets() || rules()[i].concerns == nullptr)
       rules()[i].judge(context, verdicts);
   }
-  if (model.has_looked_at_all())
+  if (model.judges_sockets())
     verdicts_before_ = verdicts.size();
   std::erase_if(verdicts, [&](const Verdict& verdict) { return !passes(model, verdict); });
 
@@ -189,7 +197,7 @@ Groups Detector::group(const model::Model& model)
   for (Verdict& verdict : collect(model)) {
     const bool open = context.is_open(verdict.subject.kind, member_of(verdict));
     // Ticks come some microseconds early or late: what ripens right after one need not wait for the next.
-    const bool ripe = open || verdict.ripe <= now + model.interval() / 20;
+    const bool ripe = open || verdict.ripe == now || verdict.ripe <= seen_until(model, verdict) + model.interval() / 20;
     const bool verified = holders_verified(model, verdict);
     if (!open && !verified && verdict.ripe - now <= 2 * model.interval())
       wants_holders_ = true;
@@ -273,7 +281,7 @@ std::vector<Finding> Detector::evaluate(const model::Model& model)
 
   counts_.open = open_.size();
   // Else everybody is where they were.
-  if (!model.has_looked_at_all() && findings.empty())
+  if (!model.judges_sockets() && findings.empty())
     return findings;
   link(model, findings);
   open_members_.clear();
@@ -314,7 +322,7 @@ bool Detector::has_ended(const model::Model& model, const Subject& subject, Open
   if (open.members.empty() || has_exited(model, subject.process))
     return true;
   // Not judged at this tick.
-  if (is_about_sockets(subject.kind) && !model.has_looked_at_all())
+  if (is_about_sockets(subject.kind) && !model.judges_sockets())
     return false;
   return model.now() - open.last_true >= std::max(grace_of(model), model.last_tick_facts().sweep_period * 3 / 2);
 }

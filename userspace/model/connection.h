@@ -71,6 +71,7 @@ class Connection {
 
   // The tick of the model that showed it last.
   std::uint32_t shown_in = 0;
+  MonoTime last_shown() const { return last_shown_; }
 
   // A sweep did not show it, so it is not read, has lost nothing since it was shown, and its queue is empty.
   void observe_absence(MonoTime now, const ModelOptions& options);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <tuple>
 #include <utility>
 
@@ -45,6 +46,15 @@ std::size_t hash_of(const Tuple& tuple)
   return hash ^ hash >> 32;
 }
 
+template <class T>
+void move_to_end(std::vector<T>& from, std::vector<T>& to)
+{
+  if (to.empty())
+    to.swap(from);
+  else
+    to.insert(to.end(), std::move_iterator(from.begin()), std::move_iterator(from.end()));
+}
+
 // How long something has waited at it.
 Duration importance_of(const Connection& connection, MonoTime now)
 {
@@ -78,14 +88,12 @@ void Model::apply(Tick tick)
   apply_growths(tick);
   apply_pairs(tick);
   apply_workloads(tick);
-  if (has_looked_at_all() || tick.walked_holders)
+  if (judges_sockets() || tick.walked_holders)
     look_over_all(tick);
 }
 
 void Model::apply_sockets(Tick& tick)
 {
-  if (tick.swept)
-    listeners_.clear();
   std::vector<Connection*> shown;
   const auto show = [&](Connection& connection) {
     if (std::exchange(connection.shown_in, tick_) != tick_)
@@ -115,23 +123,25 @@ void Model::apply_sockets(Tick& tick)
       known->second.observe_still(sample.time, options_);
   }
   destroyed_ = {tick.gone.begin(), tick.gone.end()};
-  for (const Connection* connection : shown)
-    if (connection->latest().is_listener())
-      listeners_.insert({connection->latest().netns, connection->latest().tuple.local.port});
-  if (!tick.swept)
-    for (Connection* connection : shown)
+  if (tick.swept)
+    listeners_.clear();
+  else
+    for (Connection* connection : shown) {
+      note_listener(*connection);
       connection->end_tick(options_);
+    }
   // The kernel side shows every socket about which there is something to say; of the others it is enough to forget. One that
   // loses its datagrams or is late in bursts is shown when they come, and drained and not shown in between.
   for (auto entry = connections_.begin(); tick.swept && entry != connections_.end();) {
     Connection& connection = entry->second;
-    const bool is_shown = connection.shown_in == tick_;
+    const bool is_shown = connection.shown_in == tick_ || (known(tick.swept_from) && connection.last_shown() >= tick.swept_from);
     if (!is_shown && !connection.outlives_absence(options_)) {
       entry = connections_.erase(entry);
       continue;
     }
     if (!is_shown)
       connection.observe_absence(now_, options_);
+    note_listener(connection);
     connection.end_tick(options_);
     ++entry;
   }
@@ -139,13 +149,20 @@ void Model::apply_sockets(Tick& tick)
     connections_.erase(cookie);
 }
 
-void Model::apply_pools(const Tick& tick)
+void Model::note_listener(const Connection& connection)
+{
+  if (connection.latest().is_listener())
+    listeners_.insert({connection.latest().netns, connection.latest().tuple.local.port});
+}
+
+void Model::apply_pools(Tick& tick)
 {
   for (std::uint64_t cookie : tick.gone)
     pools_.forget(cookie, options_);
+  move_to_end(tick.pooled, pooled_);
   if (!tick.looked_at_pools)
     return;
-  evicted_ += pools_.replace(tick.pooled, now_, options_,
+  evicted_ += pools_.replace(std::exchange(pooled_, {}), now_, options_,
                              {.is_server =
                                   [this](const PooledSample& sample) {
                                     return !sample.connected && listeners_.contains({sample.netns, sample.tuple.local.port});
@@ -161,9 +178,14 @@ void Model::apply_pools(const Tick& tick)
 
 void Model::apply_holders(Tick& tick)
 {
-  if (!tick.walked_holders)
+  if (!tick.walked_holders) {
+    add_holders(tick.holders);
+    move_to_end(tick.holders, held_);
     return;
-  std::vector<Holder>& holders = tick.holders;
+  }
+  walked_holders_ = now_;
+  move_to_end(tick.holders, held_);
+  std::vector<Holder> holders = std::exchange(held_, {});
   std::ranges::sort(holders, {}, [](const Holder& holder) { return std::tuple(holder.cookie, holder.process); });
   sockets_held_.clear();
   for (const Holder& holder : holders)
@@ -184,6 +206,24 @@ void Model::apply_holders(Tick& tick)
     first = last;
   }
   pools_.forget_holders(now_);
+}
+
+// As far as a walk has come: those of one socket that it met before stay.
+void Model::add_holders(std::span<const Holder> holders)
+{
+  for (const Holder& holder : holders) {
+    const auto known = connections_.find(holder.cookie);
+    if (known == connections_.end())
+      continue;
+    Connection& connection = known->second;
+    std::vector<ProcessId> all;
+    if (connection.holders_checked() > walked_holders_)
+      all.assign(connection.holders().begin(), connection.holders().end());
+    if (std::ranges::find(all, holder.process) == all.end())
+      all.push_back(holder.process);
+    std::ranges::sort(all);
+    set_holders(connection, std::move(all));
+  }
 }
 
 // The one who reads comes first, else the one who opened it, else the lowest pid. Workers that share a socket take turns in
@@ -332,7 +372,7 @@ void Model::count_evicted(std::uint64_t cookie)
 // All in one pass: where there are 120 000 connections, reaching one costs more than what is done with it.
 void Model::look_over_all(const Tick& tick)
 {
-  const bool indexes = has_looked_at_all();
+  const bool indexes = judges_sockets();
   if (indexes) {
     ends_.clear();
     holders_.clear();

@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <span>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -36,10 +37,10 @@ class Model {
   Duration interval() const { return interval_; }          // between the last two ticks
   const TickFacts& last_tick_facts() const { return facts_; }
   const Gaps& gaps() const { return gaps_; }
-  // Where there are many sockets they are judged when a sweep has shown them, and not in between.
-  bool has_looked_at_all() const
+  // Where there are many sockets they are judged when a sweep has shown them, all or some for the second time, and not in between.
+  bool judges_sockets() const
   {
-    return facts_.swept || (connections_.size() <= kFew && facts_.sweep_period <= interval_ * 2);
+    return facts_.swept || facts_.looked_again || (connections_.size() <= kFew && facts_.sweep_period <= interval_ * 2);
   }
   const ModelOptions& options() const { return options_; }
 
@@ -79,8 +80,10 @@ class Model {
   static constexpr std::size_t kFew = 2000;
 
   void apply_sockets(Tick& tick);
-  void apply_pools(const Tick& tick);
+  void note_listener(const Connection& connection);
+  void apply_pools(Tick& tick);
   void apply_holders(Tick& tick);
+  void add_holders(std::span<const Holder> holders);
   void apply_processes(const Tick& tick);
   void apply_growths(const Tick& tick);
   void apply_pairs(const Tick& tick);
@@ -103,6 +106,10 @@ class Model {
   std::unordered_map<std::uint64_t, Workload> cgroup_workloads_;  // by cgroup id
   std::unordered_map<std::uint32_t, ProcessId> by_tgid_;
   std::unordered_map<ProcessId, std::uint32_t> sockets_held_;  // as of the last walk
+  // Of a walk that takes many ticks.
+  std::vector<Holder> held_;
+  std::vector<PooledSample> pooled_;
+  MonoTime walked_holders_;  // when the last one ended
   std::unordered_set<std::uint64_t> destroyed_;
   std::set<std::pair<std::uint32_t, std::uint16_t>> listeners_;  // (netns, port)
   std::vector<std::pair<std::size_t, std::uint64_t>> ends_;  // TCP connections where something waits: hash of the tuple, cookie; sorted

@@ -249,10 +249,12 @@ struct TickFacts {
   WallTime wall_time;
   Duration since_boot{};          // includes suspend; what ProcessId::start_ns counts in
   std::uint32_t epoch = 0;
-  bool swept = false;             // every tracked socket was looked at: one that is not here is idle, drained or gone
-  bool walked_holders = false;    // `holders` is all of them
+  bool swept = false;             // every tracked socket was looked at: one that was not shown since `swept_from` is idle, drained or gone
+  MonoTime swept_from;            // unknown: in this tick alone
+  bool looked_again = false;      // some sockets were looked at for the second time in a sweep that goes on
+  bool walked_holders = false;    // `holders` of the ticks since the last that said so are all of them
   bool walked_processes = false;  // `processes` is all of them
-  bool looked_at_pools = false;   // `pooled` is all of them
+  bool looked_at_pools = false;   // `pooled` of the ticks since the last that said so are all of them
   bool can_attribute = false;     // growth can be attributed on demand
   Duration meant_interval{};      // from tick to tick; 0 = unknown
   Duration sweep_cpu{};

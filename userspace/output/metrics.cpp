@@ -147,7 +147,7 @@ void Metrics::tick(const model::Model& model)
   unobserved_ = model.gaps().total();
   evicted_ = model.evicted();
   sweep_period_ = facts.sweep_period;
-  if (model.has_looked_at_all()) {
+  if (model.judges_sockets()) {
     for (auto& [transport, count] : tracked_)
       count = 0;
     for (const auto& [cookie, connection] : model.connections())

@@ -60,6 +60,8 @@ void add(model::Tick& tick, const laggard_tick_record& record)
   tick.lost.no_totals = record.lost[LAGGARD_LOST_NO_TOTALS];
   tick.lost.skipped_runs = record.skipped_runs;
   tick.meant_interval = bounded(record.interval_ns);
+  tick.looked_again = (record.coverage & LAGGARD_LOOKED_AGAIN) != 0;
+  tick.swept_from = time_of(record.swept_from_ns);
 }
 
 void add(model::Tick& tick, const laggard_socket_record& record)

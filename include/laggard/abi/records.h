@@ -52,6 +52,7 @@ struct laggard_record_header {
 #define LAGGARD_COVERS_PROCESSES 0x4u  // every process
 #define LAGGARD_COVERS_POOLED 0x8u     // every connection that a POOLED record fits
 #define LAGGARD_CAN_ATTRIBUTE 0x10u    // growth can be attributed on demand: a suspect is worth waiting for
+#define LAGGARD_LOOKED_AGAIN 0x20u     // a part of the sockets was looked at for the second time in a sweep that takes many ticks
 
 // First record of every tick; written by user space.
 struct laggard_tick_record {
@@ -69,6 +70,7 @@ struct laggard_tick_record {
   __u64 host_shmem_bytes;             // Shmem; 0 = unknown
   __u64 skipped_runs;                 // total since start of events that found their program interrupted on the same CPU
   __u64 interval_ns;                  // how far apart ticks are meant to be
+  __u64 swept_from_ns;                // when the sweep began that ends with this tick: its records are in all ticks since
 };
 
 // One socket at one moment: from the sweep, or from the socket's own first read in an epoch.

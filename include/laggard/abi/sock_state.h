@@ -60,14 +60,14 @@ struct laggard_sock_state {
 
   // Touched by every TCP read that took bytes.
   __u32 read_rcv_nxt;        // rcv_nxt at that moment: while it stays, what is unread was left behind
-  __u32 swept_epoch;         // the epoch in which a walk over files has shown it: many files may be of one socket
+  __u32 swept_in;            // the number of the walk over files that has shown it: many files may be of one socket
   __u64 ended_jiffies;       // left for TCP_CLOSE by a RST or a timeout; 0 = not seen
   __u64 mptcp_id;            // stands for the cookie of an MPTCP socket, which its children inherit; 0 = none yet
 
   // Touched once per epoch or sweep.
   __u64 first_read_jiffies;  // of `epoch`
   __u64 shown_sum;           // of what the last SOCKET record of a sweep said; 0 = there was none
-  __u32 shown_epoch;         // when
+  __u32 padding;
   __u32 told_epoch;          // user space has all numbers of this epoch, which is over
 };
 

@@ -27,8 +27,10 @@ constexpr std::uint32_t kCpuSecondsOfProcess = 120;            // of all its fil
 constexpr std::size_t kMostBytesOfMaps = 4 << 20;              // 40 000 mappings: 40 ms of the loop's time
 constexpr std::size_t kMostBytesOfMapsWaited = 64 << 20;       // vm.max_map_count is 65530
 constexpr int kMostQuestions = 64;  // of a reader, before there is something else to do
-// Names are worth a tenth of a core at most, and so are files that end who reads them.
+// Names are worth a tenth of a core at most, and so are files that end who reads them: over half a minute, for a finding that has
+// just opened does not want to wait behind the names of three others.
 constexpr int kPause = 10;
+constexpr Duration kPausesPutOff = std::chrono::seconds(30);
 
 std::string describe(const ElfPacket& ended, std::uint64_t memory_bytes)
 {
@@ -270,7 +272,7 @@ void ElfReader::name(std::uint32_t tgid, const std::vector<std::uint64_t>& addre
 bool ElfReader::start_next()
 {
   begun_ = identify::monotonic_now();
-  const auto next = std::ranges::find_if(tasks_, [this](const Task& task) { return begun_ >= not_before_[task.kind]; });
+  const auto next = std::ranges::find_if(tasks_, [this](const Task& task) { return pauses_until_[task.kind] - begun_ <= kPausesPutOff; });
   if (next == tasks_.end())
     return false;
   std::rotate(tasks_.begin(), next, next + 1);
@@ -307,7 +309,7 @@ void ElfReader::finish(Result<std::string> answer)
   tasks_.pop_front();
   const MonoTime now = identify::monotonic_now();
   if (!answer || task.kind == Kind::Names)
-    not_before_[task.kind] = now + (now - begun_) * kPause;
+    pauses_until_[task.kind] = std::max(pauses_until_[task.kind], now) + (now - begun_) * kPause;
   task.done(std::move(answer));  // which may ask for more
 }
 

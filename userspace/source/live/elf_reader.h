@@ -121,7 +121,7 @@ class ElfReader {
   std::deque<Task> tasks_;           // the first one runs, if one does
   std::optional<ElfTask> running_;
   MonoTime begun_{};
-  std::map<Kind, MonoTime> not_before_;
+  std::map<Kind, MonoTime> pauses_until_;
 };
 
 // identify::Symbols by a reader, which lives as long as this; all calls wait for it. If it ends, addresses are all there is.

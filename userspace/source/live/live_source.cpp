@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <fstream>
 #include <set>
@@ -22,13 +21,14 @@
 namespace laggard::source::live {
 namespace {
 
-constexpr std::size_t kReadBytes = 32 << 10;  // bpf_seq_read() gives at most 8 pages at a time
+constexpr std::size_t kFirstTickBytes = 32 << 10;
 // The probes of a program are attached once, and that may take a while: no reason to come late to the next.
 constexpr Duration kProgramsCostAtMost = std::chrono::milliseconds(10);
 // To announce a read, and to understand that: measured.
 constexpr Duration kAnnouncementCost = std::chrono::microseconds(4);
 constexpr std::uint64_t kFewestAnnouncements = 256;
 constexpr int kSweepsPerLookAtPools = 4;
+constexpr Duration kLongestSlice = std::chrono::seconds(5);  // what the budget brings in so long
 constexpr std::uint64_t kMemoryOfNewSocket = 900;  // as a record and as a sample
 constexpr std::uint64_t kPartForNewSockets = 16;   // of --max-memory
 constexpr std::uint64_t kMemoryOfState = 768;       // measured: 720, with what the kernel keeps beside it
@@ -92,6 +92,7 @@ LiveSource::LiveSource(Loaded loaded, const LiveOptions& options)
       skeleton_(std::move(loaded.skeleton)),
       attributions_(*skeleton_, plan_.on_demand),
       budget_(options.max_cpu),
+      sweep_(skeleton_, options.ripens_after + options.interval),
       workloads_(options.max_cpu / 10, options.command_lines),
       new_sockets_at_most_(options.max_memory / kPartForNewSockets / kMemoryOfNewSocket),
       max_memory_(options.max_memory),
@@ -175,37 +176,6 @@ void LiveSource::drain()
     pairs_->look_at_events();
 }
 
-bpf_link* LiveSource::sweep_link() const
-{
-  return skeleton_->links.sweep != nullptr ? skeleton_->links.sweep : skeleton_->links.sweep_files;
-}
-
-Result<void> LiveSource::sweep(RawTick& into)
-{
-  skeleton_->bss->mptcp_waits = 0;
-  auto walked = walk(sweep_link(), into);
-  if (walked && skeleton_->bss->mptcp_waits != 0 && skeleton_->links.sweep_waiting != nullptr)
-    walked = walk(skeleton_->links.sweep_waiting, into);
-  return walked;
-}
-
-Result<void> LiveSource::walk(bpf_link* link, RawTick& into)
-{
-  Fd iterator{bpf_iter_create(bpf_link__fd(link))};
-  if (!iterator)
-    return errno_failure("cannot open a BPF iterator");
-  std::array<std::byte, kReadBytes> buffer;
-  for (;;) {
-    const ssize_t got = ::read(iterator.get(), buffer.data(), buffer.size());
-    if (got == 0)
-      return {};
-    if (got > 0)
-      into.insert(into.end(), buffer.begin(), buffer.begin() + got);
-    else if (errno != EINTR && errno != EAGAIN)
-      return errno_failure("a BPF iterator failed");
-  }
-}
-
 Result<RawTick> LiveSource::tick(Look look, bool everything)
 {
   const auto now = identify::monotonic_now();
@@ -213,7 +183,7 @@ Result<RawTick> LiveSource::tick(Look look, bool everything)
   budget_.begin_tick(now, identify::process_cpu());
   // Before the epoch turns: what wakes up then finds room.
   RawTick raw;
-  raw.reserve(expected_bytes_ + expected_bytes_ / 8 + kReadBytes);
+  raw.reserve(expected_bytes_ + expected_bytes_ / 8 + kFirstTickBytes);
   raw.resize(sizeof(laggard_tick_record));  // its place; what it tells comes last
   take_pending(raw);
   allow_announcements();
@@ -222,7 +192,7 @@ Result<RawTick> LiveSource::tick(Look look, bool everything)
   laggard_tick_record head{};
   head.header = {LAGGARD_RECORD_TICK, sizeof head, skeleton_->bss->epoch};
   std::memcpy(raw.data(), &head, sizeof head);  // records are found from the first one on
-  const bool sweeps_files = skeleton_->links.sweep == nullptr;
+  const bool sweeps_files = sweep_.shows_holders();
   const auto walk_if_due = [&](Walk which, auto walk) -> Result<bool> {
     const bool wanted = look == Look::Holders && which == (sweeps_files ? Walk::Sweep : Walk::Holders);
     if (look != Look::All && !budget_.due(which, now, wanted))
@@ -244,24 +214,32 @@ Result<RawTick> LiveSource::tick(Look look, bool everything)
     if (*holders)
       head.coverage |= LAGGARD_COVERS_HOLDERS;
   }
-  const bool pools = pools_period_ > Duration{} && now >= pools_due_;
-  const auto swept = walk_if_due(Walk::Sweep, [&] {
-    skeleton_->bss->visited = 0;
-    skeleton_->bss->new_at_most = new_sockets_at_most_;
-    skeleton_->bss->new_shown = 0;
-    skeleton_->bss->emit_everything = everything;
-    skeleton_->bss->emit_pooled = pools;
-    return sweep(raw);
+  Sweep::Step step;
+  const auto swept = walk_if_due(Walk::Sweep, [&]() -> Result<void> {
+    const auto stepped = sweep_.go_on(now,
+                                      {.at_most = look == Look::All ? Duration::max() : slice(),
+                                       .everything = everything,
+                                       .pooled = pools_period_ > Duration{} && now >= pools_due_,
+                                       .new_at_most = new_sockets_at_most_},
+                                      raw);
+    if (!stepped)
+      return tl::make_unexpected(stepped.error());
+    step = *stepped;
+    return {};
   });
   if (!swept)
     return tl::make_unexpected(swept.error());
   swept_ = *swept;
-  if (swept_) {
+  const Duration sweep_period = std::max(budget_.period(Walk::Sweep), sweep_.period(now));
+  if (step.looked_again)
+    head.coverage |= LAGGARD_LOOKED_AGAIN;
+  if (step.ended) {
     head.coverage |= LAGGARD_COVERS_SWEEP | (sweeps_files ? LAGGARD_COVERS_HOLDERS : 0);
-    head.sockets_visited = skeleton_->bss->visited;
-    if (pools) {
+    head.sockets_visited = step.visited;
+    head.swept_from_ns = static_cast<__u64>(step.began.time_since_epoch().count());
+    if (step.pooled) {
       // Ticks jitter: not one more than needed.
-      pools_due_ = now + std::max(pools_period_ * 9 / 10, budget_.period(Walk::Sweep) * kSweepsPerLookAtPools);
+      pools_due_ = now + std::max(pools_period_ * 9 / 10, sweep_period * kSweepsPerLookAtPools);
       head.coverage |= LAGGARD_COVERS_POOLED;
     }
   }
@@ -289,7 +267,7 @@ Result<RawTick> LiveSource::tick(Look look, bool everything)
   head.interval_ns = static_cast<__u64>(interval_.count());
   head.page_bytes = static_cast<__u64>(::sysconf(_SC_PAGESIZE));
   head.sweep_cpu_us = static_cast<__u32>((identify::thread_cpu() - cpu_before).count() / 1000);
-  head.sweep_period_ns = static_cast<__u64>(budget_.period(Walk::Sweep).count());
+  head.sweep_period_ns = static_cast<__u64>(sweep_period.count());
   std::copy(std::begin(skeleton_->bss->lost), std::end(skeleton_->bss->lost), std::begin(head.lost));
   head.skipped_runs = look_at_own_programs();
   head.host_memory_available_bytes = memory.available_bytes;
@@ -297,6 +275,13 @@ Result<RawTick> LiveSource::tick(Look look, bool everything)
   std::memcpy(raw.data(), &head, sizeof head);
   expected_bytes_ = raw.size();
   return raw;
+}
+
+// A slice of a sweep costs what the budget brings until it may be looked at again.
+Duration LiveSource::slice() const
+{
+  const Duration brings = std::clamp<Duration>(sweep_.ripens_after(), interval_, kLongestSlice);
+  return Duration{static_cast<std::int64_t>(static_cast<double>(brings.count()) * budget_.share_of_walks())};
 }
 
 void LiveSource::charge(Duration cpu)
@@ -378,7 +363,7 @@ bool LiveSource::works_without_capabilities() const
   if (child < 0)
     return false;
   if (child == 0) {
-    const bool works = drop_privileges({}) && bpf_iter_create(bpf_link__fd(sweep_link())) >= 0;
+    const bool works = drop_privileges({}) && bpf_iter_create(bpf_link__fd(sweep_.link())) >= 0;
     ::_exit(works ? 0 : 1);
   }
   int status = 0;

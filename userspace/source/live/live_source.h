@@ -12,6 +12,7 @@
 #include "source/live/budget.h"
 #include "source/live/loader.h"
 #include "source/live/pair_probe.h"
+#include "source/live/sweep.h"
 #include "source/live/workload_teller.h"
 
 namespace laggard::source::live {
@@ -25,6 +26,7 @@ struct LiveOptions {
   PairOptions pairs;                    // none: no probes; else this process must have one thread
   bool command_lines = false;           // tell those of processes: there may be secrets in them
   Duration interval{};                  // how far apart the ticks will be; recorded with each
+  Duration ripens_after = std::chrono::seconds(5);  // what is seen for so long is a finding
 };
 
 class LiveSource {
@@ -75,11 +77,9 @@ class LiveSource {
   LiveSource(Loaded loaded, const LiveOptions& options);
   Result<void> start();
   std::uint64_t look_at_own_programs();  // runs that were skipped
-  bpf_link* sweep_link() const;
-  Result<void> sweep(RawTick& into);
-  Result<void> walk(bpf_link* link, RawTick& into);
   void look_at_pairs(MonoTime now, bool walked_processes, RawTick& into);
   void take_pending(RawTick& into);
+  Duration slice() const;
   void allow_announcements();
   void allow_states();
 
@@ -93,7 +93,8 @@ class LiveSource {
   RawTick pending_;  // records from the ring since the last tick
   std::size_t expected_bytes_ = 0;  // as many as the last tick had
   Budget budget_;
-  bool swept_ = false;  // in the latest tick
+  Sweep sweep_;
+  bool swept_ = false;  // in the latest tick, if only a part
   WorkloadTeller workloads_;
   std::uint64_t new_sockets_at_most_;
   std::uint64_t max_memory_;
