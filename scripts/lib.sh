@@ -84,6 +84,31 @@ run_ctest() {
   return "$status"
 }
 
+# run_whole DIR PROGRAM...: the test programs of DIR at the same time, each with all its tests in one process: under sanitizers to
+# start costs more than most tests. What fails is run once more. DIR/PROGRAM.log is the output.
+run_whole() {
+  local dir=$1 program again status=0
+  local -A pids
+  shift
+  for program in "$@"; do
+    GTEST_BRIEF=1 "$dir/$program" >"$dir/$program.log" 2>&1 &
+    pids[$program]=$!
+  done
+  for program in "$@"; do
+    if ! wait "${pids[$program]}"; then
+      again=$(sed -n 's/^\[  FAILED  \] \([^ ,]*\).* (.*/\1/p' "$dir/$program.log" | sort -u)
+      if [ -n "$again" ] && GTEST_BRIEF=1 GTEST_FILTER=${again//$'\n'/:} "$dir/$program" >>"$dir/$program.log" 2>&1; then
+        mapfile -t -O ${#second_runs[@]} second_runs <<<"$again"
+      else
+        tail -80 "$dir/$program.log" >&2
+        status=1
+      fi
+    fi
+    say "$program: $(grep -E '^\[  PASSED  \]' "$dir/$program.log" | tail -1)"
+  done
+  return "$status"
+}
+
 # Prints the tests that needed a second run. Fails where they are too many: then it is not the machine.
 judge_second_runs() {
   [ ${#second_runs[@]} -gt 0 ] || return 0
