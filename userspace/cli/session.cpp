@@ -128,7 +128,7 @@ bool Session::say_degraded()
                                    "processor. What began and ended meanwhile is not known",
                                    format_duration(gap), format_duration(facts.meant_interval)));
   const Duration shortest = shortest_hold();
-  if (!slow_sweep_said_ && facts.sweep_period > shortest / 2) {
+  if (!slow_sweep_said_ && facts.swept && facts.sweep_period > shortest / 2) {
     messages.push_back(fmt::format("a look at all {} sockets takes so long that it happens every {} to stay within --max-cpu: "
                                    "findings about sockets that nobody reads come that much later",
                                    facts.sockets_visited, format_duration(facts.sweep_period)));

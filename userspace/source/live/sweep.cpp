@@ -110,6 +110,8 @@ Result<Sweep::Step> Sweep::go_on(MonoTime now, const Options& options, RawTick& 
   if (!*ended)
     return Step{};
   latest_ = now - first_.began;
+  if (latest_ < ripens_after_)  // the next one comes in time
+    slices_.clear();
   if (skeleton_->bss->mptcp_waits != 0 && skeleton_->links.sweep_waiting != nullptr)
     if (auto walked = walk(skeleton_->links.sweep_waiting, into); !walked)
       return tl::make_unexpected(walked.error());
