@@ -113,8 +113,8 @@ def ingester_with_long_chunks(scene: Scene, start: Start) -> None:
 
 @in_each_runtime(seconds=CROWD_SECONDS)
 def cache_levels_off(scene: Scene, start: Start) -> None:
-    """8 s of a stream are kept, and from then on the oldest goes for each that comes."""
-    start("cache", source(scene, RATE), 8)
+    """6 s of a stream, half of a window, are kept, and from then on the oldest goes for each that comes."""
+    start("cache", source(scene, RATE), 6)
 
 
 @in_each_runtime(seconds=CROWD_SECONDS)
