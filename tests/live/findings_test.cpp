@@ -29,7 +29,7 @@ std::vector<std::string> watch(std::vector<std::string> more = {})
   more.insert(more.begin(), "watch");
   if (quick())
     more.insert(more.end(), {"--hold", "3s", "--stall", "4s", "--close-wait", "5s", "--fin-wait", "5s", "--idle", "6s", "--memory-window", "8s",
-                             "--memory-growth", "2MiB"});
+                             "--memory-growth", "2MiB", "--max-cpu", "20%"});  // an emulated processor is as much slower
   return more;
 }
 
