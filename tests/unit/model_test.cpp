@@ -129,6 +129,23 @@ TEST(Model, HoldersComeInTheTicksOfASweep)
   EXPECT_TRUE(model.find(2)->holders().empty());
 }
 
+TEST(Model, HoldersOfAWalkThatNeverEndsAreBoundedAndSayNothingOfOthers)
+{
+  Model model{{.max_connections = 2}};
+  model.apply(tick(0s, {socket(1, 0s)}));
+  for (Duration when = 1s; when <= 100s; when += 1s) {
+    Tick part = tick(when, {}, false);
+    part.holders = {{1, {21, 1}, 7}, {7, {31, 1}, 7}};
+    part.walked_holders = when == 100s;
+    model.apply(part);
+  }
+  EXPECT_THAT(model.find(1)->holders(), ElementsAre(ProcessId{21, 1}));
+  Tick next = tick(101s, {}, false);
+  next.walked_holders = true;
+  model.apply(next);
+  EXPECT_TRUE(model.find(1)->holders().empty());
+}
+
 TEST(Model, IdleConnectionsComeInTheTicksOfASweep)
 {
   const auto pooled = [](std::uint64_t cookie) {

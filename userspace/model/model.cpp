@@ -14,6 +14,8 @@ namespace {
 constexpr std::size_t kMaxOrphans = 1U << 12;
 // Where there are more than enough, the new ones of a look are let in, so that shed() can choose.
 constexpr std::size_t kSpare = 8;
+// Of a walk that takes many ticks: a recording may hold one that never ends.
+constexpr std::size_t kHeldPerConnection = 4;
 // Pairs are told with every tick, or as often as --max-cpu allows.
 constexpr Duration kPairForgotten = std::chrono::seconds(30);
 
@@ -159,7 +161,8 @@ void Model::apply_pools(Tick& tick)
 {
   for (std::uint64_t cookie : tick.gone)
     pools_.forget(cookie, options_);
-  move_to_end(tick.pooled, pooled_);
+  if (pooled_.size() < options_.max_connections)
+    move_to_end(tick.pooled, pooled_);
   if (!tick.looked_at_pools)
     return;
   evicted_ += pools_.replace(std::exchange(pooled_, {}), now_, options_,
@@ -180,10 +183,18 @@ void Model::apply_holders(Tick& tick)
 {
   if (!tick.walked_holders) {
     add_holders(tick.holders);
-    move_to_end(tick.holders, held_);
+    if (held_.size() < options_.max_connections * kHeldPerConnection)
+      move_to_end(tick.holders, held_);
+    else
+      too_many_held_ = true;
     return;
   }
   walked_holders_ = now_;
+  if (std::exchange(too_many_held_, false)) {
+    held_.clear();
+    tick.walked_holders = false;  // what is known of some says nothing of the others
+    return;
+  }
   move_to_end(tick.holders, held_);
   std::vector<Holder> holders = std::exchange(held_, {});
   std::ranges::sort(holders, {}, [](const Holder& holder) { return std::tuple(holder.cookie, holder.process); });

@@ -108,6 +108,7 @@ class Model {
   std::unordered_map<ProcessId, std::uint32_t> sockets_held_;  // as of the last walk
   // Of a walk that takes many ticks.
   std::vector<Holder> held_;
+  bool too_many_held_ = false;
   std::vector<PooledSample> pooled_;
   MonoTime walked_holders_;  // when the last one ended
   std::unordered_set<std::uint64_t> destroyed_;
