@@ -84,27 +84,30 @@ run_ctest() {
   return "$status"
 }
 
-# run_whole DIR PROGRAM...: the test programs of DIR at the same time, each with all its tests in one process: under sanitizers to
-# start costs more than most tests. What fails is run once more. DIR/PROGRAM.log is the output.
+# run_whole DIR PROGRAM...: the test programs of DIR, each with all its tests in two processes: under sanitizers to start costs more
+# than most tests. What fails is run once more. DIR/PROGRAM.0.log and .1.log are the output.
 run_whole() {
-  local dir=$1 program again status=0
-  local -A pids
+  local dir=$1 program shard log again status=0
+  local -a pids
   shift
   for program in "$@"; do
-    GTEST_BRIEF=1 "$dir/$program" >"$dir/$program.log" 2>&1 &
-    pids[$program]=$!
-  done
-  for program in "$@"; do
-    if ! wait "${pids[$program]}"; then
-      again=$(sed -n 's/^\[  FAILED  \] \([^ ,]*\).* (.*/\1/p' "$dir/$program.log" | sort -u)
-      if [ -n "$again" ] && GTEST_BRIEF=1 GTEST_FILTER=${again//$'\n'/:} "$dir/$program" >>"$dir/$program.log" 2>&1; then
-        mapfile -t -O ${#second_runs[@]} second_runs <<<"$again"
-      else
-        tail -80 "$dir/$program.log" >&2
-        status=1
+    for shard in 0 1; do
+      GTEST_BRIEF=1 GTEST_TOTAL_SHARDS=2 GTEST_SHARD_INDEX=$shard "$dir/$program" >"$dir/$program.$shard.log" 2>&1 &
+      pids[shard]=$!
+    done
+    for shard in 0 1; do
+      log=$dir/$program.$shard.log
+      if ! wait "${pids[shard]}"; then
+        again=$(sed -n 's/^\[  FAILED  \] \([^ ,]*\).* (.*/\1/p' "$log" | sort -u)
+        if [ -n "$again" ] && GTEST_BRIEF=1 GTEST_FILTER=${again//$'\n'/:} "$dir/$program" >>"$log" 2>&1; then
+          mapfile -t -O ${#second_runs[@]} second_runs <<<"$again"
+        else
+          tail -80 "$log" >&2
+          status=1
+        fi
       fi
-    fi
-    say "$program: $(grep -E '^\[  PASSED  \]' "$dir/$program.log" | tail -1)"
+      say "$program, half $shard: $(grep -E '^\[  PASSED  \]' "$log" | tail -1)"
+    done
   done
   return "$status"
 }
