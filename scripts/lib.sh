@@ -24,6 +24,7 @@ CASE_PACKAGES=(qt6-base-dev golang-go golang-github-lucas-clemente-quic-go-dev s
   nginx-light curl nghttp2-server libcurl4-openssl-dev pkg-config libpq-dev postgresql python3-psycopg2)
 # shellcheck disable=SC2034
 BENCH_PACKAGES=(python3 bpftool bpftrace iproute2 redis-server redis-tools nginx-light wrk iperf3)
+BENCH_TARGETS=(bench_read_cost bench_idle_cost bench_attribution_cost bench_pair_cost)
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "$0: $*"; exit 1; }
@@ -85,7 +86,7 @@ run_ctest() {
 }
 
 # run_whole DIR PROGRAM...: the test programs of DIR, each with all its tests in two processes: under sanitizers to start costs more
-# than most tests. What fails is run once more. DIR/PROGRAM.0.log and .1.log are the output.
+# than most tests. What fails is run once more, unless the program did not reach its end. DIR/PROGRAM.0.log and .1.log are the output.
 run_whole() {
   local dir=$1 program shard log again status=0
   local -a pids
@@ -99,7 +100,7 @@ run_whole() {
       log=$dir/$program.$shard.log
       if ! wait "${pids[shard]}"; then
         again=$(sed -n 's/^\[  FAILED  \] \([^ ,]*\).* (.*/\1/p' "$log" | sort -u)
-        if [ -n "$again" ] && GTEST_BRIEF=1 GTEST_FILTER=${again//$'\n'/:} "$dir/$program" >>"$log" 2>&1; then
+        if grep -q '^\[==========\].* ran\.' "$log" && [ -n "$again" ] && GTEST_BRIEF=1 GTEST_FILTER=${again//$'\n'/:} "$dir/$program" >>"$log" 2>&1; then
           mapfile -t -O ${#second_runs[@]} second_runs <<<"$again"
         else
           tail -80 "$log" >&2

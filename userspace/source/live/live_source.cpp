@@ -280,7 +280,7 @@ Result<RawTick> LiveSource::tick(Look look, bool everything)
 // A slice of a sweep costs what the budget brings until it may be looked at again.
 Duration LiveSource::slice() const
 {
-  const Duration brings = std::clamp<Duration>(sweep_.ripens_after(), interval_, kLongestSlice);
+  const Duration brings = std::min(sweep_.ripens_after(), kLongestSlice);
   return Duration{static_cast<std::int64_t>(static_cast<double>(brings.count()) * budget_.share_of_walks())};
 }
 

@@ -129,9 +129,7 @@ Result<Sweep::Step> Sweep::look_again(MonoTime now, RawTick& into)
   if (again_.iterator)
     if (const auto ended = read(again_, Duration::max(), slice.ends ? kToTheEnd : slice.visited, into); !ended)
       return tl::make_unexpected(ended.error());
-  Step step;
-  step.looked_again = true;
-  return step;
+  return Step{.looked_again = true};
 }
 
 Duration Sweep::period(MonoTime now) const

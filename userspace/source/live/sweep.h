@@ -28,7 +28,7 @@ class Sweep {
     bool ended = false;  // all sockets have been looked at since `began`
     bool looked_again = false;
     bool pooled = false;  // idle ones, too
-    MonoTime began;
+    MonoTime began{};
     std::uint64_t visited = 0;  // by this sweep
   };
   // Goes on, or begins. A failure ends the sweep.
